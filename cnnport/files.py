@@ -1,0 +1,78 @@
+"""Writing and hashing files so that a reader never sees half of one."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cnnport.errors import OutputError
+
+
+def check_writable(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target early, before the work that would be lost.
+
+    Args:
+        target: The file that is to be written.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        OutputError: If the target exists and may not be replaced, or its folder cannot be written to.
+    """
+    if target.is_dir():
+        raise OutputError(f"{target} is a folder: name a file in it")
+    if target.exists() and not overwrite:
+        raise OutputError(f"{target} exists: pass --overwrite to replace it, or -o to write elsewhere")
+    folder = target.parent
+    if not folder.is_dir():
+        raise OutputError(f"cannot write {target}: there is no folder {folder}")
+    try:
+        # Asking the file system beats os.access, which says yes to root on a read-only mount.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``target`` and move it into place when the block succeeds.
+
+    A block that fails or is interrupted leaves the old file, or none, and no temporary one.
+
+    Raises:
+        OutputError: If the file system refuses (no space, no permission, no folder).
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        os.close(handle)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; a result gets what any new file of this user gets.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write ``data`` to ``target`` whole or not at all. Raises ``OutputError``."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(data)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes in hexadecimal, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
