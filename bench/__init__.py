@@ -1,1 +1,54 @@
-"""To come."""
+"""Measuring how fast artifacts run: cases, the timing loop, records, tables.
+
+``make_cases`` and ``bench`` measure; ``render``, ``write_results`` and ``read_results`` do what is left to
+do. The parts that processes share import nothing but the standard library, so that a worker can be pinned
+before anything starts a thread.
+"""
+
+from cnnport.bench.case import Case, make_cases
+from cnnport.bench.cpus import default_threads
+from cnnport.bench.measure import measure
+from cnnport.bench.record import (
+    Environment,
+    Measurement,
+    RecordError,
+    Results,
+    Round,
+    Skipped,
+    json_text,
+    read_results,
+)
+from cnnport.bench.report import (
+    check_format,
+    csv_text,
+    environment_lines,
+    markdown_text,
+    render,
+    write_results,
+)
+from cnnport.bench.run import Progress, bench
+from cnnport.bench.stability import cautions
+
+__all__ = [
+    "Case",
+    "Environment",
+    "Measurement",
+    "Progress",
+    "RecordError",
+    "Results",
+    "Round",
+    "Skipped",
+    "bench",
+    "cautions",
+    "check_format",
+    "csv_text",
+    "default_threads",
+    "environment_lines",
+    "json_text",
+    "make_cases",
+    "markdown_text",
+    "measure",
+    "read_results",
+    "render",
+    "write_results",
+]

@@ -10,7 +10,7 @@ class CnnportError(Exception):
     exit_code = 2
 
 
-class CheckFailed(CnnportError):
+class CheckFailedError(CnnportError):
     """A check ran and said no: a mismatch, a regression, a bad checksum. Exit code 1."""
 
     exit_code = 1

@@ -28,4 +28,4 @@ def channel_shuffle(features: torch.Tensor, groups: int) -> torch.Tensor:
     Returns:
         The same shape; channel ``i * groups + g`` is what was channel ``g * C / groups + i``.
     """
-    return features.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    return torch.unflatten(features, 1, (groups, -1)).transpose(1, 2).flatten(1, 2)

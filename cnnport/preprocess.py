@@ -48,7 +48,11 @@ class Preprocess:
         """
         height, width = map(int, data["size"])
         mean, std = (tuple(float(value) for value in data[key]) for key in ("mean", "std"))
-        if data["interpolation"] not in {"bilinear", "bicubic"} or len(mean) != len(std) or len(mean) not in {1, 3}:
+        if (
+            data["interpolation"] not in {"bilinear", "bicubic"}
+            or len(mean) != len(std)
+            or len(mean) not in {1, 3}
+        ):
             raise ValueError("not a known preprocessing")
         resize = None if data["resize"] is None else int(data["resize"])
         return cls((height, width), resize, data["interpolation"], mean, std, int(data["background"]))

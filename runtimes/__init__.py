@@ -5,6 +5,15 @@ without the package that it adapts; that package is imported when a session is o
 """
 
 from cnnport.runtimes.protocol import Launch, Options, Runtime, Session
-from cnnport.runtimes.table import RUNTIMES, available, get_runtime
+from cnnport.runtimes.table import RUNTIMES, available, get_runtime, require_runtime
 
-__all__ = ["RUNTIMES", "Launch", "Options", "Runtime", "Session", "available", "get_runtime"]
+__all__ = [
+    "RUNTIMES",
+    "Launch",
+    "Options",
+    "Runtime",
+    "Session",
+    "available",
+    "get_runtime",
+    "require_runtime",
+]

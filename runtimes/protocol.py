@@ -23,10 +23,12 @@ class Options:
         threads: Threads inside one run; None leaves it to the runtime.
         optimize: Whether the runtime may rewrite the graph. Off, the file's own semantics are executed, which
             is what a check of a rewrite wants.
+        reuse_memory: Whether the memory of one run is kept for the next, which makes that one fast.
     """
 
     threads: int | None = None
     optimize: bool = True
+    reuse_memory: bool = True
 
 
 class Launch(Protocol):
@@ -97,3 +99,6 @@ class Runtime(Protocol):
             RuntimeMissingError: If ``missing()`` says so.
             ArtifactError: If the runtime cannot load the file.
         """
+
+    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+        """Which operators run where: counts by operator, by device or execution provider. Raises as ``open``."""

@@ -1,9 +1,12 @@
 """DenseNet. Huang et al., arXiv:1608.06993. Parameter names are those of torchvision's checkpoints."""
 
+import re
 from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
+
+_OLD_NAME = re.compile(r"^(.*\bdenselayer\d+\.(?:norm|conv))\.([12]\..+)$")
 
 
 class DenseLayer(nn.Module):
@@ -68,10 +71,14 @@ class DenseNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N x classes, of N x channels x height x width images."""
         features = self.pool(self.relu(self.features(images)))
-        logits: Tensor = self.classifier(features.flatten(1))
-        return logits
+        return self.classifier(features.flatten(1))
 
 
 def densenet121(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """DenseNet-121."""
     return DenseNet(32, (6, 12, 24, 16), num_classes=num_classes, in_channels=in_channels)
+
+
+def rename_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """From the names of the published checkpoints, ``denselayer1.norm.1.weight``, to ``denselayer1.norm1.weight``."""
+    return {_OLD_NAME.sub(r"\1\2", name): value for name, value in state.items()}

@@ -33,8 +33,7 @@ class MobileNetV1(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N x classes, of N x channels x height x width images."""
-        logits: Tensor = self.classifier(self.pool(self.features(images)).flatten(1))
-        return logits
+        return self.classifier(self.pool(self.features(images)).flatten(1))
 
 
 def mobilenet_v1_x0_25(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:

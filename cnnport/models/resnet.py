@@ -60,6 +60,14 @@ def projection(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     return nn.Sequential(*conv_bn(inputs, outputs, 1, stride=stride, relu=False))
 
 
+def _stage(
+    block: type[BasicBlock] | type[Bottleneck], inputs: int, width: int, depth: int, stride: int
+) -> nn.Sequential:
+    """``depth`` blocks, the first of which has the stride."""
+    outputs = width * block.expansion
+    return nn.Sequential(block(inputs, width, stride), *(block(outputs, width, 1) for _ in range(depth - 1)))
+
+
 class ResNet(nn.Module):
     """``depths``: number of blocks in each of the four stages."""
 
@@ -75,23 +83,18 @@ class ResNet(nn.Module):
         self.conv1, self.bn1 = conv_bn(in_channels, 64, 7, stride=2, relu=False)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = 64
-        for stage, depth in enumerate(depths):
-            width = 64 << stage
-            blocks: list[nn.Module] = []
-            for index in range(depth):
-                blocks.append(block(inputs, width, stride=2 if stage > 0 and index == 0 else 1))
-                inputs = width * block.expansion
-            self.add_module(f"layer{stage + 1}", nn.Sequential(*blocks))
+        self.layer1 = _stage(block, 64, 64, depths[0], stride=1)
+        self.layer2 = _stage(block, 64 * block.expansion, 128, depths[1], stride=2)
+        self.layer3 = _stage(block, 128 * block.expansion, 256, depths[2], stride=2)
+        self.layer4 = _stage(block, 256 * block.expansion, 512, depths[3], stride=2)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(inputs, num_classes)
+        self.fc = nn.Linear(512 * block.expansion, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, N x classes, of N x channels x height x width images."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
-        logits: Tensor = self.fc(self.avgpool(features).flatten(1))
-        return logits
+        return self.fc(self.avgpool(features).flatten(1))
 
 
 def resnet18(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from cnnport.layers import channel_shuffle, conv_bn
 
-_V2_REPEATS = (4, 8, 4)
-
 
 class UnitV2(nn.Module):
     """Figure 3 (c) and (d) of the paper.
@@ -39,6 +37,11 @@ class UnitV2(nn.Module):
         return channel_shuffle(torch.cat(branches, dim=1), 2)
 
 
+def _stage_v2(inputs: int, outputs: int, units: int) -> nn.Sequential:
+    """A unit of stride 2 and the rest of stride 1, table 5 of the paper."""
+    return nn.Sequential(UnitV2(inputs, outputs, 2), *(UnitV2(outputs, outputs, 1) for _ in range(units - 1)))
+
+
 class ShuffleNetV2(nn.Module):
     """``widths``: output channels of the first convolution, the three stages and the last convolution."""
 
@@ -47,12 +50,10 @@ class ShuffleNetV2(nn.Module):
         stem, *stages, last = widths
         self.conv1 = nn.Sequential(*conv_bn(in_channels, stem, 3, stride=2))
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = stem
-        for name, outputs, repeats in zip(("stage2", "stage3", "stage4"), stages, _V2_REPEATS, strict=True):
-            units = [UnitV2(inputs, outputs, 2), *(UnitV2(outputs, outputs, 1) for _ in range(repeats - 1))]
-            self.add_module(name, nn.Sequential(*units))
-            inputs = outputs
-        self.conv5 = nn.Sequential(*conv_bn(inputs, last, 1))
+        self.stage2 = _stage_v2(stem, stages[0], 4)
+        self.stage3 = _stage_v2(stages[0], stages[1], 8)
+        self.stage4 = _stage_v2(stages[1], stages[2], 4)
+        self.conv5 = nn.Sequential(*conv_bn(stages[2], last, 1))
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(last, num_classes)
 
@@ -60,8 +61,7 @@ class ShuffleNetV2(nn.Module):
         """Logits, N x classes, of N x channels x height x width images."""
         features = self.maxpool(self.conv1(images))
         features = self.conv5(self.stage4(self.stage3(self.stage2(features))))
-        logits: Tensor = self.fc(self.pool(features).flatten(1))
-        return logits
+        return self.fc(self.pool(features).flatten(1))
 
 
 def shufflenet_v2_x0_5(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:

@@ -1,0 +1,50 @@
+# make demo   from a fresh clone to a verified, measured ONNX file
+# make test   the tests, with their own set-up
+# make check  what CI runs: linter, type checker, tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := .demo
+
+.PHONY: demo test lint types check train clean
+.DELETE_ON_ERROR:
+
+$(VENV)/demo.done: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[cpu,digits]'
+	touch $@
+
+$(VENV)/dev.done: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/demo.done
+	@mkdir -p $(DEMO)
+	$(BIN)/cnnport export lenet5 -o $(DEMO)/lenet5.onnx --overwrite
+	$(BIN)/cnnport verify $(DEMO)/lenet5.onnx
+	$(BIN)/cnnport run $(DEMO)/lenet5.onnx examples/digits/*.png --top 1
+	$(BIN)/cnnport export shufflenet_v2 -o $(DEMO)/shufflenet_v2.onnx --overwrite
+	$(BIN)/cnnport verify $(DEMO)/shufflenet_v2.onnx
+	$(BIN)/cnnport bench $(DEMO)/lenet5.onnx $(DEMO)/shufflenet_v2.onnx
+
+test: $(VENV)/dev.done
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# Type checkers cannot follow the mapping of the four folders in place, so what ships is checked.
+types: $(VENV)/dev.done
+	rm -rf build
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/types .
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p cnnport
+
+check: lint types test
+
+train: $(VENV)/dev.done
+	$(BIN)/python examples/train_digits.py
+
+clean:
+	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

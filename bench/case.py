@@ -1,0 +1,130 @@
+"""What is to be measured: one artifact on one runtime at one batch size with one number of threads."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from cnnport.artifact import Artifact, TensorSpec
+from cnnport.bench.cpus import default_threads
+from cnnport.bench.record import Json, Skipped
+from cnnport.errors import CnnportError
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of a benchmark.
+
+    Attributes:
+        artifact: The file.
+        runtime: Name of a runtime, whether or not it is available.
+        batch: Images per run.
+        threads: Threads inside one run, and CPUs that the process is pinned to.
+    """
+
+    artifact: Artifact
+    runtime: str
+    batch: int
+    threads: int
+
+    @property
+    def weights(self) -> str:
+        """The kind of the weights, as the file says."""
+        return self.artifact.metadata.get("cnnport.weights", "unknown")
+
+    def misfit(self) -> str | None:
+        """Why the file cannot be run at this batch size, in one line; None if it can."""
+        for spec in self.artifact.inputs:
+            try:
+                size = spec.fixed(self.batch)[:1]
+            except ValueError as error:
+                return f"{error}: export it with fixed sizes"
+            if size not in {(), (self.batch,)}:
+                return (
+                    f"the file's batch is fixed at {size[0]}: export it with --batch {self.batch} or dynamic"
+                )
+        return None
+
+    def skipped(self, reason: str, exit_code: int) -> Skipped:
+        """The row that stands for this case when it is not measured."""
+        return Skipped(
+            model=self.artifact.model,
+            runtime=self.runtime,
+            reason=reason,
+            precision=self.artifact.precision,
+            batch=self.batch,
+            threads=self.threads,
+            weights=self.weights,
+            exit_code=exit_code,
+        )
+
+
+def make_cases(
+    artifacts: Sequence[Artifact],
+    runtimes: Sequence[str],
+    batches: Sequence[int] | None = None,
+    threads: Sequence[int] | None = None,
+) -> tuple[Case, ...]:
+    """Every artifact on every runtime at every batch size and number of threads, in that order of nesting.
+
+    Args:
+        artifacts: The files.
+        runtimes: Names of runtimes.
+        batches: Batch sizes; without them, a file's own where it is fixed, and 1 where it is not.
+        threads: Numbers of threads; without them, ``default_threads()``.
+
+    Raises:
+        CnnportError: If a batch size or a number of threads is less than 1.
+    """
+    threads = (default_threads(),) if threads is None else threads
+    for name, numbers in (("batch", batches or ()), ("threads", threads)):
+        if wrong := [number for number in numbers if number < 1]:
+            raise CnnportError(f"{name} must be at least 1, not {wrong[0]}")
+    return tuple(
+        Case(artifact, runtime, batch, count)
+        for artifact in artifacts
+        for runtime in runtimes
+        for batch in (_own_batch(artifact),) * (batches is None) + tuple(batches or ())
+        for count in threads
+    )
+
+
+def artifact_to_json(artifact: Artifact) -> Json:
+    """The artifact for another process, so that it need not parse the file before the runtime does."""
+    return {
+        "path": str(artifact.path),
+        "sha256": artifact.sha256,
+        "model": artifact.model,
+        "opset": artifact.opset,
+        "precision": artifact.precision,
+        "target": artifact.target,
+        "inputs": [asdict(spec) for spec in artifact.inputs],
+        "outputs": [asdict(spec) for spec in artifact.outputs],
+        "metadata": dict(artifact.metadata),
+    }
+
+
+def artifact_from_json(row: Json) -> Artifact:
+    """The other end of ``artifact_to_json``."""
+    return Artifact(
+        path=Path(row["path"]),
+        sha256=row["sha256"],
+        model=row["model"],
+        opset=row["opset"],
+        precision=row["precision"],
+        target=row["target"],
+        inputs=_specs(row["inputs"]),
+        outputs=_specs(row["outputs"]),
+        metadata=MappingProxyType(row["metadata"]),
+    )
+
+
+def _specs(rows: list[Json]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(row["name"], row["dtype"], tuple(row["shape"])) for row in rows)
+
+
+def _own_batch(artifact: Artifact) -> int:
+    for spec in artifact.inputs:
+        if spec.shape and isinstance(spec.shape[0], int):
+            return spec.shape[0]
+    return 1

@@ -1,0 +1,201 @@
+"""What the harness adds: ``python -m cnnport.bench.overhead FILE [--threads N] [--rounds N]``.
+
+The same file on the same CPUs with the same threads and input values is timed by ``bench`` (runtime ort-cpu)
+and by ``bare``, each in a fresh process, in turn; which of the two goes first alternates, so that a drift of
+the machine favours neither. Standard error gets a table, standard output one JSON document.
+
+The figure is the median over the rounds of the ratio harness / bare of a round's p50s. Rounds pair neighbours
+in time, which takes out slow changes of the machine, and the median takes out rounds that something
+disturbed.
+"""
+
+import argparse
+import json
+import math
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from cnnport.bench.case import Case, make_cases
+from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of
+from cnnport.bench.process import Failure, ask, command_of
+from cnnport.bench.record import Json
+from cnnport.bench.run import bench
+from cnnport.bench.worker import SEED
+from cnnport.errors import CheckFailedError, CnnportError
+
+_TIMEOUT_BASE_S = 300.0
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Median latency of every round, by the harness and by the bare loop.
+
+    Attributes:
+        harness_s: One figure a round.
+        bare_s: Of the same rounds.
+    """
+
+    harness_s: tuple[float, ...]
+    bare_s: tuple[float, ...]
+
+    @property
+    def ratio(self) -> float:
+        """Median over the rounds of harness over bare; 1 is no overhead."""
+        return median(ours / bare for ours, bare in zip(self.harness_s, self.bare_s, strict=True))
+
+    def to_json(self) -> Json:
+        """All of it, in milliseconds."""
+        return {
+            "harness_p50_ms": round(median(self.harness_s) * 1e3, 6),
+            "bare_p50_ms": round(median(self.bare_s) * 1e3, 6),
+            "ratio": round(self.ratio, 6),
+            "rounds": [
+                {
+                    "harness_p50_ms": round(ours * 1e3, 6),
+                    "bare_p50_ms": round(bare * 1e3, 6),
+                    "ratio": round(ours / bare, 6),
+                }
+                for ours, bare in zip(self.harness_s, self.bare_s, strict=True)
+            ],
+        }
+
+
+def measure_overhead(
+    case: Case, *, rounds: int, warmup_s: float, duration_s: float, call: str = "run"
+) -> Overhead:
+    """Time a case both ways.
+
+    Args:
+        case: Its runtime is ort-cpu.
+        rounds: How often each side gets a process.
+        warmup_s: Of every process.
+        duration_s: Of every process.
+        call: What the bare loop calls, ``run`` or ``bound``; see ``bare``.
+
+    Raises:
+        CheckFailedError: If either side fails.
+    """
+    harness_s: list[float] = []
+    bare_s: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        feeds = Path(folder) / "feeds.npz"
+        _write_feeds(case, feeds)
+        for number in range(rounds):
+            sides = (True, False) if number % 2 == 0 else (False, True)
+            for ours in sides:
+                if ours:
+                    harness_s.append(_harness(case, warmup_s, duration_s))
+                else:
+                    bare_s.append(_bare(case, feeds, warmup_s, duration_s, call))
+    return Overhead(tuple(harness_s), tuple(bare_s))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Read the arguments, measure, write. Gives the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cnnport.bench.overhead", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--warmup", type=float, default=0.5, help="seconds in every process")
+    parser.add_argument("--duration", type=float, default=2.0, help="seconds in every process")
+    parser.add_argument(
+        "--limit", type=float, help="exit with 1 if p50 is further than this fraction from bare"
+    )
+    parser.add_argument("--call", choices=("run", "bound"), default="run", help="what the bare loop calls")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+
+    from rich.console import Console
+
+    from cnnport.onnxfile import read_artifact
+
+    try:
+        (case,) = make_cases(
+            [read_artifact(options.file)],
+            ["ort-cpu"],
+            None if options.batch is None else [options.batch],
+            None if options.threads is None else [options.threads],
+        )
+        overhead = measure_overhead(
+            case,
+            rounds=options.rounds,
+            warmup_s=options.warmup,
+            duration_s=options.duration,
+            call=options.call,
+        )
+    except CnnportError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    Console(stderr=True).print(_table(case, overhead))
+    sys.stdout.write(
+        json.dumps(
+            {
+                "model": case.artifact.model,
+                "threads": case.threads,
+                "call": options.call,
+                **overhead.to_json(),
+            }
+        )
+        + "\n"
+    )
+    return int(options.limit is not None and not math.fabs(overhead.ratio - 1) <= options.limit)
+
+
+def _write_feeds(case: Case, target: Path) -> None:
+    import numpy as np
+
+    from cnnport.golden import seeded_input
+
+    # The values of the worker's own input: speed may depend on them (denormals, zeros).
+    np.savez(target, **seeded_input(case.artifact.inputs, case.batch, SEED))  # type: ignore[arg-type]
+
+
+def _harness(case: Case, warmup_s: float, duration_s: float) -> float:
+    results = bench([case], rounds=1, warmup_s=warmup_s, duration_s=duration_s)
+    if results.skipped:
+        raise CheckFailedError(f"the harness gave no result: {results.skipped[0].reason}")
+    return results.results[0].p50_s
+
+
+def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str) -> float:
+    question = {
+        "path": str(case.artifact.path),
+        "feeds": str(feeds),
+        "call": call,
+        "threads": case.threads,
+        "cpus": choose_cpus(case.threads, cores_of(allowed_cpus())),
+        "warmup_s": warmup_s,
+        "duration_s": duration_s,
+    }
+    timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
+    answer = ask(command_of("cnnport.bench.bare"), question, threads=case.threads, timeout_s=timeout_s)
+    if isinstance(answer, Failure):
+        raise CheckFailedError(f"the bare loop gave no result: {answer.reason}")
+    return float(median(answer["samples_ns"])) / 1e9
+
+
+def _table(case: Case, overhead: Overhead) -> object:
+    from rich import box
+    from rich.table import Table
+
+    title = f"p50 (ms)  {case.artifact.model} · batch {case.batch} · threads {case.threads}"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name in ("round", "harness", "bare loop", "ratio"):
+        table.add_column(name, justify="right")
+    for number, (ours, bare) in enumerate(zip(overhead.harness_s, overhead.bare_s, strict=True), 1):
+        table.add_row(str(number), f"{ours * 1e3:.4f}", f"{bare * 1e3:.4f}", f"{ours / bare:.4f}")
+    table.add_section()
+    harness, bare = median(overhead.harness_s), median(overhead.bare_s)
+    table.add_row("median", f"{harness * 1e3:.4f}", f"{bare * 1e3:.4f}", f"{overhead.ratio:.4f}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""One case, measured in this process: ``python -m cnnport.bench.worker`` reads it on standard input as JSON.
+
+The answer is one line of JSON on the real standard output. What libraries print goes to standard error,
+because file descriptor 1 is moved away before any of them is imported. Errors are answers too: ``{"error",
+"exit_code"}``.
+
+The process is pinned before NumPy or a runtime is imported, so that every thread that they start inherits the
+CPUs. ``load_s`` is the time to open the session and nothing else: the package behind the runtime has been
+imported, and the file has been read once (to see that it is still the file of the case), so it comes from the
+page cache.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+from cnnport.bench.case import artifact_from_json
+from cnnport.bench.measure import measure
+from cnnport.bench.record import Json
+from cnnport.errors import ArtifactError, CnnportError
+
+SEED = 0
+"""Of the input: the values do not matter to a network's speed as long as they are ordinary numbers."""
+
+_PR_SET_PDEATHSIG = 1
+_REASON_LENGTH = 300
+
+
+def main() -> None:
+    """Read a case, measure it, answer, and end at once."""
+    answers = take_stdout()
+    case = json.load(sys.stdin)
+    follow(case["parent"])
+    try:
+        answer = serve(case)
+    except CnnportError as error:
+        answer = {"error": one_line(error), "exit_code": error.exit_code}
+    except MemoryError:
+        answer = {"error": "memory ran out", "exit_code": 1}
+    except Exception as error:  # a runtime may raise anything, and it is to be a row, not a traceback
+        answer = {"error": f"{type(error).__name__}: {one_line(error)}", "exit_code": 1}
+    answers.write(json.dumps(answer) + "\n")
+    answers.close()
+    sys.stderr.flush()
+    # Some runtimes crash or hang when the interpreter takes them down; the measurement is complete by now.
+    os._exit(0)
+
+
+def one_line(error: Exception) -> str:
+    """The text of an error without its line breaks, cut where it gets long."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
+
+
+def take_stdout() -> IO[str]:
+    """Move standard output to where nobody else writes; descriptor 1 becomes standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def follow(parent: int) -> None:
+    """End when the process that started this one ends, however that happens; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        # It may have ended before the call.
+        if os.getppid() != parent:
+            os._exit(1)
+
+
+def pin(cpus: list[int]) -> tuple[int, ...]:
+    """Restrict this process to the given CPUs where the platform can, and say what it is restricted to."""
+    if not hasattr(os, "sched_setaffinity"):
+        return ()
+    os.sched_setaffinity(0, cpus)
+    return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def serve(case: Json) -> Json:
+    """Measure a case.
+
+    Returns:
+        Raw samples, load time, peak memory, the CPUs pinned to, and the runtime's version and device.
+
+    Raises:
+        RuntimeMissingError: If the runtime is not available.
+        ArtifactError: If the file has changed, or the runtime cannot load it.
+        FeedError: If no input can be made for it.
+    """
+    cpus = pin(case["cpus"])
+
+    from cnnport.files import sha256_of
+    from cnnport.golden import seeded_input
+    from cnnport.runtimes import Options
+    from cnnport.runtimes.table import require_runtime
+
+    artifact = artifact_from_json(case["artifact"])
+    try:
+        if sha256_of(artifact.path) != artifact.sha256:
+            raise ArtifactError(f"{artifact.path} has changed since the benchmark began")
+    except OSError as error:
+        raise ArtifactError(f"cannot read {artifact.path}: {error.strerror or error}") from error
+    runtime = require_runtime(case["runtime"])
+    # Who is asked for a version has to import what it is the version of.
+    version = runtime.version()
+    begin = time.perf_counter_ns()
+    session = runtime.open(artifact, Options(threads=case["threads"]))
+    load_ns = time.perf_counter_ns() - begin
+    with session:
+        feeds = seeded_input(artifact.inputs, case["batch"], SEED)
+        samples_ns = measure(
+            session.bind(feeds),
+            warmup_s=case["warmup_s"],
+            duration_s=case["duration_s"],
+            min_iterations=case["min_iterations"],
+        )
+        return {
+            "samples_ns": samples_ns,
+            "load_ns": load_ns,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "cpus": cpus,
+            "runtime_version": version,
+            "device": runtime.device(),
+        }
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident set of this process so far; 0 where the system does not tell.
+
+    Not ``ru_maxrss`` on Linux: that one is inherited through fork and exec, so that a large parent's memory
+    would be reported as the runtime's.
+    """
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Pictures in, classes out: decode, preprocess as the file says, run, softmax, sort."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnport.artifact import Artifact
+from cnnport.errors import ArtifactError, ImageError
+from cnnport.images import preprocess_image
+from cnnport.metadata import labels_of, preprocess_of
+from cnnport.preprocess import Preprocess, imagenet
+from cnnport.runtimes import Options, Session, require_runtime
+
+# Enough to keep a runtime busy, little enough for any memory.
+_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One class: its index, its name where the file states one, and its probability from 0 to 1."""
+
+    index: int
+    label: str | None
+    probability: float
+
+
+@dataclass(frozen=True)
+class Classified:
+    """What a network says of one picture, best first; or why the picture could not be read."""
+
+    image: Path
+    top: tuple[Guess, ...]
+    error: str | None = None
+
+
+def states_preprocess(artifact: Artifact) -> bool:
+    """Whether a file says how pictures are to be prepared for it."""
+    return preprocess_of(artifact) is not None
+
+
+def classify(
+    artifact: Artifact, images: Sequence[Path], *, runtime: str = "ort-cpu", top: int = 5
+) -> Iterator[Classified]:
+    """Classify pictures, in order; one that cannot be read does not stop the others.
+
+    A file that does not state its preprocessing is taken to want ImageNet's, at its own input size.
+
+    Args:
+        artifact: With one image input and one output of logits.
+        images: Picture files.
+        runtime: Name of a runtime.
+        top: How many classes to give for each.
+
+    Raises:
+        ArtifactError: If the file is not an image classifier.
+        RuntimeMissingError: If the runtime is not available here.
+    """
+    preprocess = preprocess_of(artifact) or _assumed(artifact)
+    labels = labels_of(artifact)
+    spec = artifact.inputs[0]
+    size = _BATCH if spec.dynamic_batch else int(spec.shape[0])
+    with require_runtime(runtime).open(artifact, Options()) as session:
+        for start in range(0, len(images), size):
+            yield from _batch(session, images[start : start + size], size, preprocess, labels, top)
+
+
+def _batch(
+    session: Session,
+    paths: Sequence[Path],
+    size: int,
+    preprocess: Preprocess,
+    labels: tuple[str, ...] | None,
+    top: int,
+) -> Iterator[Classified]:
+    spec = session.inputs[0]
+    arrays: list[NDArray[np.float32]] = []
+    errors: list[str | None] = []
+    for path in paths:
+        try:
+            arrays.append(preprocess_image(path, preprocess))
+            errors.append(None)
+        except ImageError as error:
+            errors.append(str(error))
+    rows = iter(())
+    if arrays:
+        # A file of a fixed batch is fed full batches; the surplus answers are dropped.
+        padding = 0 if spec.dynamic_batch else size - len(arrays)
+        feed = np.stack([*arrays, *[arrays[-1]] * padding]).astype(spec.dtype)
+        logits = session.run({spec.name: feed})[session.outputs[0].name]
+        rows = iter(np.asarray(logits, dtype=np.float64).reshape(len(feed), -1))
+    for path, problem in zip(paths, errors, strict=True):
+        yield Classified(path, (), problem) if problem else Classified(path, _best(next(rows), labels, top))
+
+
+def _best(logits: NDArray[np.float64], labels: tuple[str, ...] | None, top: int) -> tuple[Guess, ...]:
+    shifted = np.exp(logits - logits.max())
+    probabilities = shifted / shifted.sum()
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return tuple(
+        Guess(int(index), labels[index] if labels else None, float(probabilities[index])) for index in order
+    )
+
+
+def _assumed(artifact: Artifact) -> Preprocess:
+    specs = artifact.inputs
+    if (
+        len(specs) != 1
+        or len(specs[0].shape) != 4
+        or specs[0].shape[1] != 3
+        or not specs[0].dtype.startswith("float")
+    ):
+        inputs = ", ".join(map(str, specs)) or "none"
+        raise ArtifactError(f"{artifact.path} does not take a batch of RGB images: its inputs are {inputs}")
+    height, width = (size if isinstance(size, int) else 224 for size in specs[0].shape[2:])
+    return imagenet().resized((height, width))

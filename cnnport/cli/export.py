@@ -1,0 +1,137 @@
+"""``cnnport export``: from a network to a verified ONNX file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnport.cli import console
+from cnnport.cli.options import Json, Model, Overwrite, Seed, Weights, parse_batch, parse_size
+
+if TYPE_CHECKING:
+    from cnnport.export import Exported
+
+
+def export(
+    model: Model,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Where to write; MODEL.onnx if omitted."),
+    ] = None,
+    weights: Weights = "auto",
+    seed: Seed = 0,
+    opset: Annotated[
+        int, typer.Option("--opset", metavar="N", help="Version of the ONNX operator set.")
+    ] = 20,
+    batch: Annotated[
+        str, typer.Option("--batch", metavar="dynamic|N", help="Batch size in the file.")
+    ] = "dynamic",
+    image_size: Annotated[
+        str | None,
+        typer.Option("--image-size", metavar="N|HxW", help="Input size in pixels; the network's own."),
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option("--num-classes", metavar="N", help="Number of classes; the network's own.")
+    ] = None,
+    in_channels: Annotated[
+        int | None, typer.Option("--in-channels", metavar="N", help="Input channels; the network's own.")
+    ] = None,
+    passes: Annotated[
+        str | None,
+        typer.Option(
+            "--passes", metavar="none|+name,-name", help="Graph passes beside or instead of the default."
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Export a network as one verified ONNX file."""
+    from cnnport.graphs import select_passes
+
+    fixed, size, chosen = parse_batch(batch), parse_size(image_size), select_passes(passes)
+    path = output or Path(f"{default_stem(model)}.onnx")
+    with console.status() as on_step, console.download_progress() as on_download:
+        from cnnport.export import export as run_export
+
+        done = run_export(
+            model,
+            path,
+            weights=weights,
+            seed=seed,
+            opset=opset,
+            batch=fixed,
+            image_size=size,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            passes=chosen,
+            overwrite=overwrite,
+            on_step=on_step,
+            on_download=on_download,
+        )
+    if done.weights.warning:
+        console.note(f"warning: {done.weights.warning}")
+    for report in done.passes:
+        if report.refused:
+            console.note(f"warning: pass {report.name} was rolled back: {report.refused}")
+    if json:
+        console.print_json(_as_json(done))
+    else:
+        _print(done)
+
+
+def default_stem(model: str) -> str:
+    """The name of the file for a network, without its ending."""
+    if ":" in model:
+        return model.rsplit(":", 1)[1].replace(".", "_")
+    from cnnport.source import find_source
+
+    return find_source(model).name
+
+
+def _print(done: "Exported") -> None:
+    names = sorted({op for step in done.steps for op in step.ops})
+    columns = [step.name for step in done.steps]
+    table = console.table("", "operator", *columns, numbers=tuple(columns))
+    for op in names:
+        table.add_row(op, *(str(step.ops.get(op, 0)) for step in done.steps))
+    table.add_section()
+    table.add_row("nodes", *(str(sum(step.ops.values())) for step in done.steps))
+    table.add_row("seconds", *(f"{step.seconds:.2f}" for step in done.steps))
+    out = console.results()
+    out.print(table)
+    size = done.artifact.path.stat().st_size
+    out.print(f"weights   {done.weights.kind} ({done.weights.origin})")
+    out.print(f"verified  against PyTorch: {done.verdict}")
+    place = f"{done.artifact.path}  {console.megabytes(size)}  opset {done.artifact.opset}"
+    out.print(f"written   {place}  {done.seconds:.1f} s")
+
+
+def _as_json(done: "Exported") -> dict[str, Any]:
+    artifact, worst = done.artifact, done.verdict.worst
+    return {
+        "model": artifact.model,
+        "path": str(artifact.path),
+        "bytes": artifact.path.stat().st_size,
+        "sha256": artifact.sha256,
+        "opset": artifact.opset,
+        "precision": artifact.precision,
+        "weights": {
+            "kind": done.weights.kind,
+            "origin": done.weights.origin,
+            "sha256": done.weights.sha256,
+            "warning": done.weights.warning,
+        },
+        "steps": [{"name": step.name, "seconds": step.seconds, "ops": step.ops} for step in done.steps],
+        "passes": [
+            {"name": report.name, "rewrites": report.rewrites, "refused": report.refused}
+            for report in done.passes
+        ],
+        "parity": {
+            "max_abs": worst.max_abs,
+            "error_in_std": worst.error,
+            "cosine": worst.cosine,
+            "top1_agreement": worst.top1,
+            "where": done.verdict.where,
+        },
+        "seconds": done.seconds,
+    }

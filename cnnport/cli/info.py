@@ -1,0 +1,149 @@
+"""``cnnport info``: all facts of a network, or of a file."""
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnnport.cli import console
+from cnnport.cli.listing import describe_weights
+from cnnport.cli.options import Json, Model, complete_runtime
+
+if TYPE_CHECKING:
+    from cnnport.artifact import Artifact
+    from cnnport.registry import ModelSpec
+
+
+def info(
+    model: Model,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime", metavar="R", help="Also where it runs each node.", autocompletion=complete_runtime
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Show all facts of a network, or of a file: metadata, inputs, outputs, operators, node placement."""
+    if model.endswith(".onnx"):
+        facts = _of_file(Path(model), runtime)
+    elif runtime is not None:
+        from cnnport.store import artifact_of
+
+        with console.status() as on_step:
+            artifact = artifact_of(model, weights="auto", on_step=on_step, on_warning=console.note)
+        facts = _of_file(artifact.path, runtime)
+    elif ":" in model:
+        facts = _of_callable(model)
+    else:
+        from cnnport import registry
+
+        facts = _of_network(registry.get(model))
+    if json:
+        console.print_json(facts)
+    else:
+        _print(facts)
+
+
+def _of_network(spec: "ModelSpec") -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "family": spec.family,
+        "aliases": list(spec.aliases),
+        "paper": str(spec.paper),
+        "input": list(spec.input_shape),
+        "classes": spec.classes,
+        "params": spec.params,
+        "macs": spec.macs,
+        "weights": describe_weights(spec),
+        "weights_location": spec.weights.location if spec.weights else None,
+        "weights_note": spec.weights.note if spec.weights else None,
+        "preprocess": spec.preprocess.to_json(),
+        "labels": spec.labels,
+    }
+
+
+def _of_callable(model: str) -> dict[str, Any]:
+    from cnnport.count import count
+    from cnnport.source import find_source
+
+    source = find_source(model)
+    counted = count(source.build(None, None), source.input_shape)
+    return {
+        "name": source.name,
+        "input": list(source.input_shape),
+        "params": counted.params,
+        "macs": counted.macs,
+        "output": list(counted.output_shape),
+    }
+
+
+def _of_file(path: Path, runtime: str | None) -> dict[str, Any]:
+    from cnnport.graphs import count_ops
+    from cnnport.onnxfile import load_model, read_artifact
+
+    artifact = read_artifact(path)
+    graph = load_model(path, external_data=False)
+    ops = count_ops(graph)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "sha256": artifact.sha256,
+        "model": artifact.model,
+        "opset": artifact.opset,
+        "ir_version": graph.ir_version,
+        "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
+        "precision": artifact.precision,
+        "target": artifact.target,
+        "inputs": [str(spec) for spec in artifact.inputs],
+        "outputs": [str(spec) for spec in artifact.outputs],
+        "nodes": sum(ops.values()),
+        "ops": ops,
+        "metadata": _readable(artifact),
+    }
+    if runtime is not None:
+        from cnnport.runtimes import require_runtime
+
+        facts["runtime"] = runtime
+        facts["placement"] = require_runtime(runtime).placement(artifact)
+    return facts
+
+
+def _readable(artifact: "Artifact") -> dict[str, Any]:
+    """The metadata, JSON values parsed; the long ones (labels, golden values) told by their size."""
+    shown: dict[str, Any] = {}
+    for key, text in artifact.metadata.items():
+        try:
+            value = jsonlib.loads(text) if text[:1] in {"{", "["} else text
+        except ValueError:
+            value = text
+        if key == "cnnport.labels" and isinstance(value, list):
+            value = f"{len(value)} class names"
+        if key == "cnnport.golden" and isinstance(value, dict):
+            value = {name: value.get(name) for name in ("seed", "batch")}
+        shown[key] = value
+    return shown
+
+
+def _print(facts: dict[str, Any]) -> None:
+    table = console.table("", "fact", "value")
+    for key, value in facts.items():
+        nested = value.items() if isinstance(value, dict) else [("", value)]
+        for index, (name, item) in enumerate(nested):
+            label = f"{key if index == 0 else ''}"
+            text = _text(item)
+            table.add_row(label, (f"{name}: {text}" if name else text).replace("[", r"\["))
+    console.results().print(table)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    return str(value)

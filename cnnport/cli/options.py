@@ -1,0 +1,74 @@
+"""Arguments and options that several commands share, and how their values are read."""
+
+import re
+from typing import Annotated, TypeAlias
+
+import typer
+
+from cnnport.errors import CnnportError
+
+
+def complete_model(incomplete: str) -> list[str]:
+    """Zoo names for the shell's completion."""
+    from cnnport import registry
+
+    return [name for name in registry.names() if name.startswith(incomplete)]
+
+
+def complete_runtime(incomplete: str) -> list[str]:
+    """Runtime names for the shell's completion."""
+    from cnnport.runtimes import RUNTIMES
+
+    return [name for name in RUNTIMES if name.startswith(incomplete)]
+
+
+Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Model: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A zoo name, an .onnx file, or module:callable.",
+        autocompletion=complete_model,
+        show_default=False,
+    ),
+]
+Weights: TypeAlias = Annotated[
+    str,
+    typer.Option("--weights", metavar="auto|default|random|PATH|URL", help="Where the weights come from."),
+]
+Seed: TypeAlias = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random weights.", min=0)]
+
+
+def split_list(values: list[str] | None) -> list[str]:
+    """The items of an option that may be repeated or comma-separated, in order, each once."""
+    items = [item.strip() for value in values or [] for item in value.split(",")]
+    return list(dict.fromkeys(item for item in items if item))
+
+
+def parse_size(text: str | None) -> tuple[int, int] | None:
+    """``224`` or ``224x320`` (height x width) in pixels.
+
+    Raises:
+        CnnportError: If it is neither.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)(?:[x,](\d+))?", text.strip())
+    if found is None or len(text) > 16:
+        raise CnnportError(f"an image size is N or HxW in pixels, such as 224 or 256x320, not {text!r}")
+    height = int(found[1])
+    return height, int(found[2] or height)
+
+
+def parse_batch(text: str) -> int | None:
+    """``dynamic`` (None) or a number of at least 1.
+
+    Raises:
+        CnnportError: If it is neither.
+    """
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 2**20:
+        raise CnnportError(f"a batch is a number from 1, or dynamic, not {text!r}")
+    return int(text)

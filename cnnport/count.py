@@ -1,0 +1,42 @@
+"""Counting what a network holds and does, without running it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from cnnport.errors import ModelError
+from cnnport.onnxfile import first_line
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Parameters, multiply-adds of convolutions and matrix products for one input, and the output's shape."""
+
+    params: int
+    macs: int
+    output_shape: tuple[int, ...]
+
+
+def count(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
+    """Count on the meta device: shapes are computed, values are not.
+
+    Args:
+        module: Is moved to the meta device, which empties it.
+        input_shape: Channels, height, width.
+
+    Raises:
+        ModelError: If the module cannot run on that shape.
+    """
+    module = module.to("meta").eval()
+    # The counter's unit is one multiplication or one addition.
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        try:
+            output = module(torch.empty(1, *input_shape, device="meta"))
+        except Exception as error:
+            raise ModelError(
+                f"the network cannot run on {'x'.join(map(str, input_shape))}: {first_line(error)}"
+            ) from error
+    params = sum(parameter.numel() for parameter in module.parameters())
+    return Counts(params, counter.get_total_flops() // 2, tuple(output.shape))

@@ -1,0 +1,289 @@
+"""Export: from a network's name to a verified ONNX file.
+
+The steps, each with its own module: find the source, load weights, capture with torch.onnx, simplify with onnxsim,
+run the graph passes, verify against PyTorch, describe, write. Nothing is written unless the check passes.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnnport._version import __version__
+from cnnport.artifact import Artifact
+from cnnport.compare import FP32_TOLERANCE
+from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, FeedError, ModelError
+from cnnport.files import check_writable
+from cnnport.graphs import DEFAULT_PASSES, Pass, PassReport, count_ops, optimize
+from cnnport.graphs.convert_opset import check_supported, convert_opset, problem
+from cnnport.graphs.simplify import simplify
+from cnnport.memory import trim
+from cnnport.metadata import (
+    FORMAT,
+    Golden,
+    Origin,
+    golden_sample,
+    golden_to_metadata,
+    origin_to_metadata,
+    to_json,
+    tool_versions,
+)
+from cnnport.onnxfile import read_artifact, write_model
+from cnnport.source import Source, find_source
+from cnnport.weights import LoadedWeights, load_weights
+
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from cnnport.reference import Reference, Verdict
+
+DEFAULT_OPSET = 20
+
+# One alone, an odd number and a power of two: a batch that was fixed or mixed up on the way shows.
+_BATCHES = (1, 3, 8)
+_SEEDS = (0, 1)
+
+# After a pass the first cases decide, after the last step all of them do.
+_CASES_PER_PASS = 2
+
+# Kernels differ between machines more than within one; a wrong weight is off by far more than this.
+_GOLDEN_SLACK = 10.0
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of an export: its name, how long it took, and the operators that the graph then held."""
+
+    name: str
+    seconds: float
+    ops: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export did.
+
+    Attributes:
+        artifact: The file.
+        steps: In order, from torch.onnx to the last pass.
+        passes: What each graph pass did, those that were refused included.
+        verdict: The check of the finished graph against PyTorch.
+        weights: Where the weights came from.
+        seconds: From start to the file in place.
+    """
+
+    artifact: Artifact
+    steps: tuple[Step, ...]
+    passes: tuple[PassReport, ...]
+    verdict: "Verdict"
+    weights: LoadedWeights
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A network ready to be captured."""
+
+    source: Source
+    module: "nn.Module"
+    weights: LoadedWeights
+    origin: Origin
+    input_shape: tuple[int, int, int]
+
+
+def export(
+    model: str,
+    path: str | Path,
+    *,
+    weights: str = "auto",
+    seed: int = 0,
+    opset: int = DEFAULT_OPSET,
+    batch: int | None = None,
+    image_size: tuple[int, int] | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    passes: tuple[Pass, ...] = DEFAULT_PASSES,
+    overwrite: bool = False,
+    on_step: Callable[[str], None] = lambda _: None,
+    on_download: Callable[[int, int | None], None] | None = None,
+) -> Exported:
+    """Export a network as one verified ONNX file.
+
+    Args:
+        model: A zoo name or alias, ``package.module:callable`` or ``path/to/file.py:callable``.
+        path: The file to write.
+        weights: ``auto``, ``default``, ``random``, a .pth or .safetensors file, or a URL.
+        seed: Of random weights.
+        opset: Version of the default operator set.
+        batch: A fixed batch size; None leaves the batch dynamic.
+        image_size: Height and width; None for the network's own.
+        num_classes: None for the network's own.
+        in_channels: None for the network's own.
+        passes: Graph passes, in order.
+        overwrite: Whether an existing file may be replaced.
+        on_step: Told the name of each step when it begins.
+        on_download: Told the bytes so far and in all while weights are fetched.
+
+    Raises:
+        CnnportError: On wrong usage or input; each subclass says what.
+        CheckFailedError: If the graph does not compute what PyTorch computes. Nothing is written.
+    """
+    started = time.perf_counter()
+    path = Path(path)
+    check_writable(path, overwrite=overwrite)
+    if batch is not None and batch < 1:
+        raise CnnportError(f"a batch of {batch} makes no sense: it is at least 1, or dynamic")
+    if seed < 0:
+        raise CnnportError(f"a seed is not negative: {seed}")
+    if image_size is not None and min(image_size) < 1:
+        raise ModelError(f"an image of {image_size[0]}x{image_size[1]} has no pixels")
+    check_supported(opset)
+
+    on_step("weights")
+    prepared = _prepare(model, weights, seed, image_size, num_classes, in_channels, on_download)
+    on_step("reference")
+    from cnnport.reference import Reference
+
+    reference = Reference(
+        prepared.module,
+        prepared.input_shape,
+        output_name=prepared.source.output_name,
+        batches=_BATCHES if batch is None else (batch,),
+        seeds=_SEEDS,
+    )
+    graph, steps, reports = _make_graph(prepared.module, reference, opset, batch, passes, on_step)
+    trim()
+    on_step("verify")
+    verdict = reference.check(graph, optimize=True)
+    if not verdict.ok:
+        raise CheckFailedError(
+            f"{model}: the ONNX graph does not compute what PyTorch computes: {verdict}\nnothing was written"
+        )
+    on_step("write")
+    write_model(graph, path, _describe(prepared, reference, verdict, opset, reports))
+    del graph
+    return Exported(
+        artifact=read_artifact(path),
+        steps=steps,
+        passes=reports,
+        verdict=verdict,
+        weights=prepared.weights,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _prepare(
+    model: str,
+    weights: str,
+    seed: int,
+    image_size: tuple[int, int] | None,
+    num_classes: int | None,
+    in_channels: int | None,
+    on_download: Callable[[int, int | None], None] | None,
+) -> _Prepared:
+    source = find_source(model)
+    module = source.build(num_classes, in_channels)
+    channels, height, width = source.input_shape
+    shape = (in_channels or channels, *(image_size or (height, width)))
+    loaded = load_weights(module, source.spec, weights, seed=seed, input_shape=shape, report=on_download)
+    module.requires_grad_(False).eval()
+    origin = Origin(source.name, loaded.kind, loaded.origin, loaded.sha256, seed, num_classes, in_channels)
+    return _Prepared(source, module, loaded, origin, shape)
+
+
+def _make_graph(
+    module: "nn.Module",
+    reference: "Reference",
+    opset: int,
+    batch: int | None,
+    passes: tuple[Pass, ...],
+    on_step: Callable[[str], None],
+) -> "tuple[onnx.ModelProto, tuple[Step, ...], tuple[PassReport, ...]]":
+    import torch
+
+    from cnnport import capture
+
+    steps: list[Step] = []
+
+    def timed(name: str, work: "Callable[[], onnx.ModelProto]") -> "onnx.ModelProto":
+        on_step(name)
+        began = time.perf_counter()
+        graph = work()
+        steps.append(Step(name, time.perf_counter() - began, count_ops(graph)))
+        return graph
+
+    def mismatch(candidate: "onnx.ModelProto") -> str | None:
+        try:
+            verdict = reference.check(candidate, optimize=False, cases=_CASES_PER_PASS)
+        except (ArtifactError, FeedError) as error:
+            # A graph that the runtime refuses is the pass's fault as much as a wrong result.
+            return str(error)
+        return None if verdict.ok else str(verdict)
+
+    example = torch.from_numpy(reference.feeds(1 if batch is None else 0)["input"])
+    graph = timed(
+        "torch.onnx",
+        lambda: capture.capture(
+            module,
+            example,
+            output_names=list(reference.outputs[0]),
+            opset=min(max(opset, capture.OLDEST_OPSET), capture.NEWEST_OPSET),
+            dynamic_batch=batch is None,
+        ),
+    )
+    graph = timed("onnxsim", lambda: simplify(graph))
+    trim()
+    reports: tuple[PassReport, ...] = ()
+
+    def run_passes() -> "onnx.ModelProto":
+        nonlocal reports
+        optimized, reports = optimize(graph, passes, verify=mismatch)
+        return optimized
+
+    if passes:
+        graph = timed("passes", run_passes)
+    graph = convert_opset(graph, opset)
+    if fault := problem(graph):
+        raise CheckFailedError(f"the graph is not valid ONNX: {fault}\nnothing was written")
+    return graph, tuple(steps), reports
+
+
+def _describe(
+    prepared: _Prepared,
+    reference: "Reference",
+    verdict: "Verdict",
+    opset: int,
+    reports: tuple[PassReport, ...],
+) -> dict[str, str]:
+    source = prepared.source
+    outputs = reference.outputs[0]
+    batch, seed = reference.cases[0]
+    slack = _GOLDEN_SLACK * max(FP32_TOLERANCE, verdict.worst.error)
+    golden = Golden(
+        seed=seed,
+        batch=batch,
+        outputs={name: golden_sample(values) for name, values in outputs.items()},
+        tolerance={name: float(f"{slack * max(values.std(), 1e-6):.3g}") for name, values in outputs.items()},
+    )
+    metadata = {
+        "cnnport.format": FORMAT,
+        "cnnport.version": __version__,
+        "cnnport.opset": str(opset),
+        "cnnport.precision": "fp32",
+        "cnnport.target": "portable",
+        "cnnport.layout": "NCHW",
+        "cnnport.passes": ",".join(dict.fromkeys(report.name for report in reports if report.rewrites)),
+        "cnnport.versions": to_json(tool_versions()),
+        **origin_to_metadata(prepared.origin),
+        **golden_to_metadata(golden),
+    }
+    channels, *size = prepared.input_shape
+    if source.preprocess is not None and source.preprocess.channels == channels:
+        metadata["cnnport.preprocess"] = to_json(source.preprocess.resized((size[0], size[1])).to_json())
+    if source.labels is not None and {values.shape[-1] for values in outputs.values()} == {
+        len(source.labels)
+    }:
+        metadata["cnnport.labels"] = to_json(source.labels)
+    return metadata

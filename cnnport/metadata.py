@@ -1,0 +1,176 @@
+"""What an exported file says of itself: the keys of its ``metadata_props``, written and read in one place.
+
+Every key begins with ``cnnport.``; values are plain text or JSON with sorted keys. Nothing depends on the time,
+the machine or a path, so the same export gives the same bytes.
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnport.artifact import Artifact
+from cnnport.errors import ArtifactError
+from cnnport.preprocess import Preprocess
+
+FORMAT = "1"
+
+# A map of a million logits would outweigh the network: of larger outputs an evenly spread sample is kept.
+_GOLDEN_VALUES = 4096
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a file came from, enough to build its PyTorch module again.
+
+    Attributes:
+        model: Zoo name, or the callable.
+        weights: ``default``, ``random``, ``file``, ``url`` or ``own``.
+        weights_origin: URL, file name or seed.
+        weights_sha256: Hash of the state dict.
+        seed: Of random weights.
+        num_classes: As passed to the builder; None for the network's own.
+        in_channels: Likewise.
+    """
+
+    model: str
+    weights: str
+    weights_origin: str
+    weights_sha256: str
+    seed: int
+    num_classes: int | None
+    in_channels: int | None
+
+
+@dataclass(frozen=True)
+class Golden:
+    """An input, by its seed, and what the network answers.
+
+    Attributes:
+        seed: For ``golden.seeded_input``.
+        batch: Size of a dynamic first dimension.
+        outputs: By name: every value, or an evenly spread sample of them, flattened.
+        tolerance: Largest absolute difference by output name that another machine may show.
+    """
+
+    seed: int
+    batch: int
+    outputs: Mapping[str, NDArray[np.float32]]
+    tolerance: Mapping[str, float]
+
+
+def golden_sample(output: NDArray[np.generic]) -> NDArray[np.float32]:
+    """The values of an output that a golden record keeps, flattened."""
+    flat = np.asarray(output, dtype=np.float32).reshape(-1)
+    if flat.size <= _GOLDEN_VALUES:
+        return flat
+    return flat[np.linspace(0, flat.size - 1, _GOLDEN_VALUES).astype(np.int64)]
+
+
+def origin_to_metadata(origin: Origin) -> dict[str, str]:
+    """The entries that hold an origin."""
+    return {
+        "cnnport.model": origin.model,
+        "cnnport.weights": origin.weights,
+        "cnnport.weights_origin": origin.weights_origin,
+        "cnnport.weights_sha256": origin.weights_sha256,
+        "cnnport.build": to_json(
+            {"seed": origin.seed, "num_classes": origin.num_classes, "in_channels": origin.in_channels}
+        ),
+    }
+
+
+def origin_of(artifact: Artifact) -> Origin | None:
+    """The origin that a file states; None if cnnport did not make it. Raises ``ArtifactError``."""
+    props = artifact.metadata
+    if "cnnport.build" not in props:
+        return None
+    build = _json(artifact, "cnnport.build")
+    try:
+        return Origin(
+            model=props["cnnport.model"],
+            weights=props["cnnport.weights"],
+            weights_origin=props["cnnport.weights_origin"],
+            weights_sha256=props["cnnport.weights_sha256"],
+            seed=int(build["seed"]),
+            num_classes=build["num_classes"],
+            in_channels=build["in_channels"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.build") from error
+
+
+def golden_to_metadata(golden: Golden) -> dict[str, str]:
+    """The entry that holds a golden record."""
+    outputs = {
+        name: {
+            "values": base64.b64encode(values.astype("<f4").tobytes()).decode(),
+            "tolerance": golden.tolerance[name],
+        }
+        for name, values in golden.outputs.items()
+    }
+    return {"cnnport.golden": to_json({"seed": golden.seed, "batch": golden.batch, "outputs": outputs})}
+
+
+def golden_of(artifact: Artifact) -> Golden | None:
+    """The golden record in a file, if there is one. Raises ``ArtifactError``."""
+    if "cnnport.golden" not in artifact.metadata:
+        return None
+    data = _json(artifact, "cnnport.golden")
+    try:
+        outputs = {
+            name: np.frombuffer(base64.b64decode(entry["values"], validate=True), dtype="<f4")
+            for name, entry in data["outputs"].items()
+        }
+        tolerance = {name: float(entry["tolerance"]) for name, entry in data["outputs"].items()}
+        return Golden(int(data["seed"]), int(data["batch"]), outputs, tolerance)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.golden") from error
+
+
+def preprocess_of(artifact: Artifact) -> Preprocess | None:
+    """The preprocessing that a file states, if it does. Raises ``ArtifactError``."""
+    if "cnnport.preprocess" not in artifact.metadata:
+        return None
+    try:
+        return Preprocess.from_json(_json(artifact, "cnnport.preprocess"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.preprocess") from error
+
+
+def labels_of(artifact: Artifact) -> tuple[str, ...] | None:
+    """The class names that a file states, if it does. Raises ``ArtifactError``."""
+    if "cnnport.labels" not in artifact.metadata:
+        return None
+    names = _json(artifact, "cnnport.labels")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.labels")
+    return tuple(names)
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages that shape an exported file."""
+    found: dict[str, str] = {}
+    for name in ("torch", "onnx", "onnxscript", "onnxsim", "onnx-ir"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # a distribution under another name, such as a vendor's torch
+            found[name] = "unknown"
+    return found
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _json(artifact: Artifact, key: str) -> Any:
+    try:
+        return json.loads(artifact.metadata[key])
+    except ValueError as error:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at {key}") from error

@@ -1,0 +1,131 @@
+"""From what a user calls a network to something that can be built: a zoo name, or a callable of their own."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnport import registry
+from cnnport.errors import CnnportError, ModelError
+from cnnport.onnxfile import first_line
+from cnnport.preprocess import Preprocess
+from cnnport.registry import ModelSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+# What a network that states nothing is taken to want; --in-channels and --image-size say otherwise.
+_DEFAULT_INPUT = (3, 224, 224)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network that can be built.
+
+    Attributes:
+        name: The zoo name, or the callable as it was written.
+        spec: The facts, for a network of the zoo.
+        build: Takes ``num_classes`` and ``in_channels``, each a number or None.
+        input_shape: Channels, height, width of its native input.
+        preprocess: Known for the zoo only.
+        labels: Class names by index, where known.
+        output_name: What the output is called in the graph, where it is the only one.
+    """
+
+    name: str
+    spec: ModelSpec | None
+    build: "Callable[[int | None, int | None], nn.Module]"
+    input_shape: tuple[int, int, int]
+    preprocess: Preprocess | None
+    labels: tuple[str, ...] | None
+    output_name: str
+
+
+def find_source(model: str) -> Source:
+    """Look up ``model``: a zoo name or alias, ``package.module:callable``, or ``path/to/file.py:callable``.
+
+    Raises:
+        UnknownNameError: If it is no name of the zoo.
+        ModelError: If the callable cannot be found.
+    """
+    if ":" in model:
+        return _from_callable(model)
+    if model.endswith(".onnx"):
+        raise ModelError(f"{model} is an ONNX file: a network to export is a zoo name or module:callable")
+    spec = registry.get(model)
+    return Source(
+        name=spec.name,
+        spec=spec,
+        build=lambda classes, channels: spec.build(num_classes=classes, in_channels=channels),
+        input_shape=spec.input_shape,
+        preprocess=spec.preprocess,
+        labels=registry.labels(spec.labels) if spec.labels else None,
+        output_name="logits",
+    )
+
+
+def _from_callable(model: str) -> Source:
+    place, _, attribute = model.rpartition(":")
+    module = _load_file(Path(place)) if place.endswith(".py") else _import(place)
+    target: Any = module
+    for part in attribute.split("."):
+        target = getattr(target, part, None)
+    if not callable(target):
+        raise ModelError(f"{place} has no callable {attribute!r}")
+
+    def build(classes: int | None, channels: int | None) -> "nn.Module":
+        from torch import nn
+
+        wanted = {"num_classes": classes, "in_channels": channels}
+        given = {key: value for key, value in wanted.items() if value is not None}
+        try:
+            inspect.signature(target).bind(**given)
+        except TypeError as error:
+            raise ModelError(f"{model} cannot be called with {given or 'no arguments'}: {error}") from error
+        try:
+            built = target(**given)
+        except CnnportError:
+            raise
+        except Exception as error:  # whatever a user's code raises is told as the network's fault
+            raise ModelError(f"{model} failed with {type(error).__name__}: {first_line(error)}") from error
+        if not isinstance(built, nn.Module):
+            raise ModelError(f"{model} returned {type(built).__name__}, not a torch.nn.Module")
+        return built
+
+    # A path names a machine, not a network: the file's metadata gets the last part of it.
+    name = f"{Path(place).name}:{attribute}" if place.endswith(".py") else model
+    return Source(name, None, build, _DEFAULT_INPUT, None, None, "output")
+
+
+def _import(name: str) -> Any:
+    # As `python -m` does: what lies in the current folder can be named.
+    sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ModelError(f"cannot import {name}: {first_line(error)}") from error
+    finally:
+        sys.path.remove("")
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and torch.export look a class's module up by name.
+    sys.modules[path.stem] = module
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ModelError(f"{path} does not import: {first_line(error)}") from error
+    finally:
+        sys.path.remove(str(path.parent))
+    return module

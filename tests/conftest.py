@@ -1,0 +1,41 @@
+"""Exported files that many tests share: each is made once in a run, by the product's own export."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from cnnport.artifact import Artifact
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
+    """No test reads or fills the user's cache, or another test run's."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("CNNPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+    """Export a network of the zoo with its packaged weights, or with random ones if it has none."""
+    from cnnport import registry
+    from cnnport.export import export
+
+    folder = tmp_path_factory.mktemp("exported")
+
+    @cache
+    def make(name: str) -> Artifact:
+        weights = registry.get(name).weights
+        kind = "default" if weights and weights.is_packaged else "random"
+        return export(name, folder / f"{name}.onnx", weights=kind).artifact
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digit_scans() -> list[Path]:
+    return sorted((Path(__file__).parents[1] / "examples" / "digits").glob("*.png"))

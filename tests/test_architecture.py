@@ -1,0 +1,117 @@
+"""The order of the layers: every module imports only from its own layer and those above it."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# From the lowest layer to the highest. A package stands for all of its modules.
+LAYERS = (
+    ("_version", "errors", "files", "memory", "artifact", "preprocess", "data"),
+    ("registry", "models", "layers", "golden", "compare", "onnxfile", "metadata"),
+    (
+        "connection",
+        "download",
+        "checkpoint",
+        "random_weights",
+        "weights",
+        "images",
+        "digits",
+        "source",
+        "count",
+        "rebuild",
+    ),
+    ("graphs",),
+    ("runtimes",),
+    ("capture", "reference", "export", "verify", "classify", "store"),
+    ("bench",),
+    ("cli", "__main__"),
+)
+FOLDERS = {
+    "cnnport": "cnnport",
+    "cnnport.graphs": "graphs",
+    "cnnport.runtimes": "runtimes",
+    "cnnport.bench": "bench",
+}
+
+
+def modules() -> dict[str, Path]:
+    found = {}
+    for package, folder in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*.py"):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            found[".".join((package, *parts)).removesuffix(".__init__")] = path
+    return found
+
+
+def layer_of(module: str) -> int:
+    name = module.split(".")[1]
+    return next(index for index, names in enumerate(LAYERS) if name in names)
+
+
+def imports(tree: ast.AST) -> list[str]:
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            found += (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "cnnport"
+                else [node.module]
+            )
+    return [name for name in found if name.startswith("cnnport.")]
+
+
+def violations(module: str, source: str) -> list[str]:
+    own = layer_of(module)
+    return [name for name in imports(ast.parse(source)) if layer_of(name) > own]
+
+
+def test_every_module_has_a_layer_and_keeps_to_it() -> None:
+    found = modules()
+    assert len(found) > 40
+    wrong = {
+        module: bad
+        for module, path in found.items()
+        # The package itself hands out names of every layer, lazily.
+        if module != "cnnport" and (bad := violations(module, path.read_text()))
+    }
+    assert not wrong
+
+
+def test_a_planted_violation_is_found() -> None:
+    assert violations("cnnport.graphs.optimize", "def f():\n    from cnnport.runtimes import Options") == [
+        "cnnport.runtimes"
+    ]
+    assert violations("cnnport.registry", "from cnnport import export") == ["cnnport.export"]
+    assert not violations("cnnport.export", "from cnnport.graphs import optimize")
+
+
+@pytest.mark.parametrize("heavy", ["torch", "onnx", "onnxruntime", "onnxsim", "numpy", "rich"])
+def test_importing_cnnport_is_light(heavy: str) -> None:
+    program = f"import sys, cnnport, cnnport.cli.main; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_every_module_imports_without_any_runtime() -> None:
+    """Runtimes are extras: without one, only what opens a session may fail, and with a clear error."""
+    program = """
+import importlib, sys
+for name in ("onnxruntime", "tensorrt", "tensorrt_rtx", "openvino", "sklearn"):
+    sys.modules[name] = None
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+from cnnport.runtimes import RUNTIMES
+print({name: runtime.missing() for name, runtime in RUNTIMES.items()})
+"""
+    names = [name for name in modules() if not name.endswith(("__main__", "bench.bare"))]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *names], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "pip install 'cnnport[cpu]'" in done.stdout

@@ -1,0 +1,100 @@
+"""The comparison of the harness with a bare loop."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from cnnport.bench import make_cases, overhead
+from cnnport.bench.overhead import Overhead, main, measure_overhead
+from cnnport.errors import CheckFailedError
+from cnnport.onnxfile import read_artifact
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def conv(tmp_path):
+    weights = np.ones((16, 3, 3, 3), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "conv",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 32, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 16, 30, 30])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    path = tmp_path / "conv.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def test_the_ratio_is_the_median_of_pairs():
+    measured = Overhead((1.0, 2.0, 9.0), (1.0, 1.9, 3.0))
+    assert measured.ratio == 2.0 / 1.9
+    assert measured.to_json()["rounds"][2] == {"harness_p50_ms": 9000.0, "bare_p50_ms": 3000.0, "ratio": 3.0}
+    assert measured.to_json()["bare_p50_ms"] == 1900.0
+
+
+def test_sides_alternate(conv, monkeypatch):
+    order = []
+    monkeypatch.setattr(overhead, "_harness", lambda *_: order.append("harness") or 1.0)
+    monkeypatch.setattr(overhead, "_bare", lambda *_: order.append("bare") or 2.0)
+    (case,) = make_cases([read_artifact(conv)], ["ort-cpu"], [1], [1])
+    assert measure_overhead(case, rounds=2, warmup_s=0, duration_s=0).ratio == 0.5
+    assert order == ["harness", "bare", "bare", "harness"]
+
+
+@pytest.mark.parametrize("call", ["run", "bound"])
+def test_command(conv, capsys, call):
+    code = main(
+        [
+            str(conv),
+            "--threads",
+            "1",
+            "--rounds",
+            "2",
+            "--warmup",
+            "0.05",
+            "--duration",
+            "0.1",
+            "--call",
+            call,
+            "--batch",
+            "4",
+        ]
+    )
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert code == 0
+    assert (document["model"], document["threads"], document["call"]) == ("conv", 1, call)
+    assert len(document["rounds"]) == 2
+    # Not a check of the 2 %: that takes a quiet machine and longer runs.
+    assert 0.2 < document["ratio"] < 5
+    assert "bare loop" in err
+    assert "batch 4" in err
+
+
+def test_the_limit_decides_the_exit_code(conv, monkeypatch, capsys):
+    monkeypatch.setattr(overhead, "measure_overhead", lambda *_, **__: Overhead((1.03,), (1.0,)))
+    assert main([str(conv), "--limit", "0.04"]) == 0
+    assert main([str(conv), "--limit", "0.02"]) == 1
+    capsys.readouterr()
+
+
+def test_bad_input(conv, capsys):
+    assert main([str(conv), "--threads", "0"]) == 2
+    assert "threads must be at least 1" in capsys.readouterr().err
+    conv.write_bytes(b"junk")
+    assert main([str(conv)]) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_side_that_fails_is_an_error(conv):
+    (case,) = make_cases([read_artifact(conv)], ["ort-cpu"], [1], [1])
+    conv.write_bytes(b"changed")
+    with pytest.raises(CheckFailedError, match="the harness gave no result"):
+        measure_overhead(case, rounds=1, warmup_s=0, duration_s=0)
+    with pytest.raises(CheckFailedError, match="the bare loop gave no result"):
+        overhead._bare(case, conv.with_name("absent.npz"), 0, 0, "run")
