@@ -38,7 +38,7 @@ class Case:
             try:
                 size = spec.fixed(self.batch)[:1]
             except ValueError as error:
-                return f"{error}: export it with fixed sizes"
+                return f"{error}: give the input's --shape, or export it with fixed sizes"
             if size not in {(), (self.batch,)}:
                 return (
                     f"the file's batch is fixed at {size[0]}: export it with --batch {self.batch} or dynamic"

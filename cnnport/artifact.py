@@ -1,10 +1,12 @@
 """One ONNX file and its identity: what every runtime, benchmark and check takes as input."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Self, TypeAlias
+
+from cnnport.errors import FeedError
 
 Dim: TypeAlias = int | str
 """A fixed size, or the name of a dynamic one."""
@@ -69,3 +71,26 @@ class Artifact:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    def with_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> Self:
+        """The same file with dynamic sizes of its inputs settled; a dynamic first dimension stays the batch.
+
+        Args:
+            shapes: Whole shapes by input name.
+
+        Raises:
+            FeedError: If there is no such input, or the shape does not fit it.
+        """
+        known = {spec.name: spec for spec in self.inputs}
+        for name, shape in shapes.items():
+            spec = known.get(name)
+            if spec is None:
+                raise FeedError(f"no input is called {name!r}: the inputs are {', '.join(known)}")
+            fits = len(shape) == len(spec.shape) and all(
+                isinstance(want, str) or want == size for size, want in zip(shape, spec.shape, strict=True)
+            )
+            if not fits:
+                raise FeedError(f"shape {'x'.join(map(str, shape))} does not fit input {spec}")
+            batch = spec.shape[:1] if spec.dynamic_batch else shape[:1]
+            known[name] = replace(spec, shape=(*batch, *shape[1:]))
+        return replace(self, inputs=tuple(known.values()))

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from cnnport.errors import ModelError
-from cnnport.onnxfile import first_line
+from cnnport.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     import onnx

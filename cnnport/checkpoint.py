@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 import torch
 from torch import Tensor, nn
 
-from cnnport.errors import WeightsError
+from cnnport.errors import WeightsError, first_line
 
 # Training scripts keep the weights beside the optimizer, wrappers put their own name before every key.
 _WRAPPING_KEYS = ("state_dict", "model", "model_state_dict")
@@ -98,7 +98,7 @@ def _read_safetensors(path: Path) -> State:
     try:
         state: State = load_file(path)
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged or incomplete: {_first_line(error)}") from error
+        raise WeightsError(f"{path} is damaged or incomplete: {first_line(error)}") from error
     return state
 
 
@@ -124,7 +124,7 @@ def _read_torch(path: Path, *, is_zip: bool) -> object:
     except (WeightsError, OSError):
         raise
     except Exception as error:  # damaged pickles and archives raise nearly everything
-        raise WeightsError(f"{path} is damaged or incomplete: {_first_line(error)}") from error
+        raise WeightsError(f"{path} is damaged or incomplete: {first_line(error)}") from error
 
 
 def _check_archive(path: Path) -> None:
@@ -193,7 +193,3 @@ def _what_it_is(start: bytes) -> str:
     if text.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer: fetch the file itself with git lfs pull"
     return "neither safetensors nor written by torch.save"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from cnnport.errors import first_line
+
 if TYPE_CHECKING:
     import httpx
 
@@ -54,7 +56,7 @@ def open_url(
     except (httpx.InvalidURL, ValueError, ImportError) as error:
         # ImportError: the environment names a SOCKS proxy, which takes an optional package.
         raise BrokenConnectionError(
-            f"the address or a proxy setting is wrong: {_first_line(error)}"
+            f"the address or a proxy setting is wrong: {first_line(error)}"
         ) from error
     left_s = connect_timeout_s
     for _ in range(_REDIRECTS + 1):
@@ -129,7 +131,7 @@ def _reason(error: Exception, host: str) -> str:
             case ssl.SSLCertVerificationError():
                 return f"the certificate of {host} is not valid: {cause.verify_message}"
             case ssl.SSLError():
-                return f"no TLS connection to {host}: {cause.reason or _first_line(cause)}"
+                return f"no TLS connection to {host}: {cause.reason or first_line(cause)}"
             case socket.gaierror():
                 return f"{host} cannot be resolved: is this machine online?"
             case ConnectionRefusedError():
@@ -140,8 +142,4 @@ def _reason(error: Exception, host: str) -> str:
                 return f"{host} closed the connection"
             case OSError() if cause.strerror:
                 return f"no connection to {host}: {cause.strerror}"
-    return f"no connection to {host}: {_first_line(error)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    return f"no connection to {host}: {first_line(error)}"

@@ -6,8 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnnport.errors import ModelError
-from cnnport.onnxfile import first_line
+from cnnport.errors import ModelError, first_line
 
 
 @dataclass(frozen=True)

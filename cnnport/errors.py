@@ -48,3 +48,8 @@ class RuntimeMissingError(CnnportError):
     """A runtime that was asked for is not available here. Exit code 3."""
 
     exit_code = 3
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its class if it has none; for messages that quote a library."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -30,6 +30,7 @@ from cnnport.metadata import (
     tool_versions,
 )
 from cnnport.onnxfile import read_artifact, write_model
+from cnnport.runtimes import require_runtime
 from cnnport.source import Source, find_source
 from cnnport.weights import LoadedWeights, load_weights
 
@@ -128,6 +129,7 @@ def export(
 
     Raises:
         CnnportError: On wrong usage or input; each subclass says what.
+        RuntimeMissingError: If onnxruntime, which verifies, is not installed.
         CheckFailedError: If the graph does not compute what PyTorch computes. Nothing is written.
     """
     started = time.perf_counter()
@@ -140,6 +142,8 @@ def export(
     if image_size is not None and min(image_size) < 1:
         raise ModelError(f"an image of {image_size[0]}x{image_size[1]} has no pixels")
     check_supported(opset)
+    # Verification is not optional: better to say so before the work than after it.
+    require_runtime("ort-cpu")
 
     on_step("weights")
     prepared = _prepare(model, weights, seed, image_size, num_classes, in_channels, on_download)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact, Dim, TensorSpec
-from cnnport.errors import ArtifactError, OutputError
+from cnnport.errors import ArtifactError, OutputError, first_line
 from cnnport.files import atomic_path, sha256_of, write_atomically
 
 if TYPE_CHECKING:
@@ -119,11 +119,6 @@ def checksum_of(data: bytes, claimed: str) -> str:
     return hashlib.sha256(
         data.replace(_checksum_entry(claimed.encode()), _checksum_entry(_ZEROS))
     ).hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, for messages that quote a library."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _checksum_entry(digits: bytes) -> bytes:

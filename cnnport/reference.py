@@ -14,9 +14,9 @@ from torch import nn
 from cnnport.artifact import TensorSpec
 from cnnport.capture import named_outputs
 from cnnport.compare import FP32_TOLERANCE, Agreement, compare, incomparable
-from cnnport.errors import CnnportError, ModelError
+from cnnport.errors import CnnportError, ModelError, first_line
 from cnnport.golden import seeded_input
-from cnnport.onnxfile import first_line, read_artifact
+from cnnport.onnxfile import read_artifact
 from cnnport.runtimes import Options, require_runtime
 
 if TYPE_CHECKING:

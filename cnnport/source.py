@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnport import registry
-from cnnport.errors import CnnportError, ModelError
-from cnnport.onnxfile import first_line
+from cnnport.errors import CnnportError, ModelError, first_line
 from cnnport.preprocess import Preprocess
 from cnnport.registry import ModelSpec
 

@@ -17,7 +17,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import CheckerPass
 
-from cnnport.errors import CnnportError
+from cnnport.errors import CnnportError, first_line
 from cnnport.graphs.passes import DEFAULT_PASSES, Pass, name_of
 from cnnport.graphs.values import named_in_subgraphs
 
@@ -106,7 +106,7 @@ def _optimize(
     try:
         current = _read(model)
     except Exception as error:  # whatever the reader cannot carry would be lost
-        reason = f"onnx-ir cannot carry this model: {_first_line(error)}"
+        reason = f"onnx-ir cannot carry this model: {first_line(error)}"
         return model, tuple(PassReport(name_of(each), 0, ops, ops, reason) for each in passes)
     reports: list[PassReport] = []
     refused: set[int] = set()
@@ -178,7 +178,7 @@ def _attempt(model: ir.Model, each: Pass, verify: Verify | None) -> _Attempt:
         candidate = model.clone()
         rewrites = each(candidate)
     except Exception as error:  # a bug in a pass must not cost the user the model
-        return _Attempt(model, refused=f"{name_of(each)} raised {type(error).__name__}: {_first_line(error)}")
+        return _Attempt(model, refused=f"{name_of(each)} raised {type(error).__name__}: {first_line(error)}")
     if not rewrites:
         return _Attempt(model)
     refused = _inconsistency(model, candidate) or _mismatch(candidate, verify)
@@ -196,7 +196,7 @@ def _mismatch(candidate: ir.Model, verify: Verify | None) -> str | None:
     except CnnportError:
         raise
     except Exception as error:  # runtimes raise errors of their own for graphs that they cannot run
-        return f"the result could not be run: {type(error).__name__}: {_first_line(error)}"
+        return f"the result could not be run: {type(error).__name__}: {first_line(error)}"
 
 
 def _inconsistency(before: ir.Model, after: ir.Model) -> str | None:
@@ -205,7 +205,7 @@ def _inconsistency(before: ir.Model, after: ir.Model) -> str | None:
         if _interface(before) != _interface(after):
             return "the graph's interface is not what it was: inputs, outputs, opsets, metadata or functions"
     except Exception as error:  # whatever a pass may have left behind
-        return f"the graph is broken: {_first_line(error)}"
+        return f"the graph is broken: {first_line(error)}"
     for check in (_check, _infer_shapes):
         fault = check(after)
         # A file may have come with the fault; then the check says nothing about the pass.
@@ -242,7 +242,7 @@ def _check(model: ir.Model) -> str | None:
     try:
         CheckerPass()(model)
     except Exception as error:  # the checker raises errors of several types
-        return _first_line(error)
+        return first_line(error)
     return None
 
 
@@ -250,15 +250,8 @@ def _infer_shapes(model: ir.Model) -> str | None:
     try:
         onnx.shape_inference.infer_shapes(_skeleton(model), check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:  # as above
-        return _first_line(error)
+        return first_line(error)
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    # onnx-ir wraps what went wrong in a description of where it was.
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return (str(error).strip().splitlines() or ["no message"])[0][:300]
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

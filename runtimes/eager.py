@@ -6,8 +6,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cnnport.artifact import Artifact
-from cnnport.errors import FeedError, RuntimeMissingError
-from cnnport.onnxfile import first_line
+from cnnport.errors import FeedError, RuntimeMissingError, first_line
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
 

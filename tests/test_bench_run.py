@@ -248,7 +248,11 @@ def test_missing_runtimes_and_batches_that_do_not_fit_start_no_process(artifact,
     assert [(row.runtime, row.reason, row.exit_code) for row in results.skipped] == [
         ("trt", "not installed: pip install it", 3),
         ("null", "the file's batch is fixed at 1: export it with --batch 8 or dynamic", 2),
-        ("null", "dimension 2 of input:float32[batch,3,height,8] is dynamic: export it with fixed sizes", 2),
+        (
+            "null",
+            "dimension 2 of input:float32[batch,3,height,8] is dynamic: give the input's --shape, or export it with fixed sizes",
+            2,
+        ),
     ]
     first = results.skipped[0]
     assert (first.model, first.precision, first.batch, first.threads) == ("none", "fp32", 1, 2)

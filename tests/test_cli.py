@@ -424,6 +424,58 @@ def test_bench(cli: Run, exported: Exported, tmp_path: Path) -> None:
     fails(cli(*arguments, "-o", "r.json"), 2, "--overwrite")
 
 
+DYNAMIC = """
+<ir_version: 8, opset_import: ["": 18]>
+g (float[batch, 3, height, width] x) => (float[batch, 3, 1, 1] y) { y = GlobalAveragePool(x) }
+"""
+
+
+@pytest.mark.parametrize("dialect", ["x:4x3x20x30", "x:4,3,20,30", "x:[4, 3, 20, 30]"])
+def test_bench_takes_a_shape_where_the_file_leaves_it_open(cli: Run, tmp_path: Path, dialect: str) -> None:
+    import onnx
+    from onnx import parser
+
+    onnx.save(parser.parse_model(DYNAMIC), tmp_path / "d.onnx")
+    arguments = [
+        "bench",
+        "d.onnx",
+        "--runtime",
+        "ort-cpu",
+        "--duration",
+        "0.1",
+        "--warmup",
+        "0",
+        "--rounds",
+        "1",
+    ]
+    fails(cli(*arguments), 2, "dynamic")
+    (row,) = parsed(cli(*arguments, "--shape", dialect, "--json"))["results"]
+    assert row["batch"] == 4
+    fails(cli(*arguments, "--shape", "x:4x3x20"), 2, "does not fit input x")
+    fails(cli(*arguments, "--shape", "x:4x5x20x30"), 2, "does not fit input x")
+    fails(cli(*arguments, "--shape", "z:4x3x20x30"), 2, "no input is called 'z'")
+    fails(cli(*arguments, "--shape", "x:4xAx20x30"), 2, "a shape is NAME:")
+    fails(cli(*arguments, "--shape", "4x3x20x30"), 2, "a shape is NAME:")
+
+
+def test_without_onnxruntime_the_extra_is_named_at_once(tmp_path: Path, exported: Exported) -> None:
+    program = (
+        "import sys; sys.modules['onnxruntime'] = None; "
+        "from cnnport.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for command in (["export", "resnet18"], ["verify", str(exported("lenet5").path)]):
+        arguments = [sys.executable, "-c", program, *command]
+        done = subprocess.run(
+            arguments, check=False, capture_output=True, text=True, cwd=tmp_path, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (3, "")
+        assert done.stderr.startswith(
+            "error: runtime ort-cpu is not available: onnxruntime is not installed: pip"
+        )
+        assert "cnnport[cpu]" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_bench_shows_what_cannot_run_as_a_row(cli: Run, tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text("from torch import nn\ndef net(): return nn.Conv2d(3, 4, 3)\n")
     parsed(cli("export", "own.py:net", "--image-size", "32", "--json"))

@@ -6,7 +6,15 @@ from typing import Annotated
 import typer
 
 from cnnport.cli import console
-from cnnport.cli.options import Json, Overwrite, Weights, complete_model, complete_runtime, split_list
+from cnnport.cli.options import (
+    Json,
+    Overwrite,
+    Weights,
+    complete_model,
+    complete_runtime,
+    parse_shapes,
+    split_list,
+)
 from cnnport.errors import CnnportError, RuntimeMissingError
 
 
@@ -35,6 +43,12 @@ def bench(
     threads: Annotated[
         list[str] | None, typer.Option("--threads", metavar="N", help="Threads of a run, pinned; repeatable.")
     ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--shape", metavar="NAME:1x3x224x224", help="Shape of an input of dynamic size; repeatable."
+        ),
+    ] = None,
     duration: Annotated[
         float, typer.Option("--duration", metavar="S", help="Measured seconds a case.")
     ] = 3.0,
@@ -55,6 +69,7 @@ def bench(
     from cnnport.runtimes import available, get_runtime
     from cnnport.store import artifact_of
 
+    shapes = parse_shapes(shape)
     batches, thread_counts = _numbers("--batch", batch), _numbers("--threads", threads)
     if output is not None:
         check_format(output)
@@ -65,9 +80,11 @@ def bench(
         raise RuntimeMissingError(f"runtime {names[0]} is not available: {reasons[names[0]]}")
     with console.status(refresh_hz=1) as on_step:
         artifacts = [
-            artifact_of(model, weights=weights, on_step=on_step, on_warning=console.note)
+            artifact_of(model, weights=weights, on_step=on_step, on_warning=console.note).with_shapes(shapes)
             for model in models or ["shufflenet_v2"]
         ]
+        if batches is None and shapes:
+            batches = list({sizes[0] for sizes in shapes.values()})
         cases = make_cases(artifacts, names or available(), batches, thread_counts)
 
         def show(done: int, total: int, case: Case) -> None:
@@ -79,7 +96,7 @@ def bench(
         console.note(f"saved {output}")
     if json:
         print(json_text(measured))  # noqa: T201
-    else:
+    elif measured.results or len(measured.skipped) > 1:
         console.results().print(render(measured))
     if missing := [name for name, reason in reasons.items() if reason]:
         raise RuntimeMissingError(f"runtime {missing[0]} is not available: {reasons[missing[0]]}")

@@ -11,8 +11,7 @@ from cnnport._version import __version__
 from cnnport.cli import bench, doctor, export, info, listing, run, verify
 from cnnport.cli.console import error as print_error
 from cnnport.cli.console import settings
-from cnnport.errors import CnnportError
-from cnnport.onnxfile import first_line
+from cnnport.errors import CnnportError, first_line
 
 # An internal error is neither a failed check nor the user's mistake; sysexits.h calls it EX_SOFTWARE.
 _INTERNAL_ERROR = 70

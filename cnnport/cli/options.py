@@ -61,6 +61,23 @@ def parse_size(text: str | None) -> tuple[int, int] | None:
     return height, int(found[2] or height)
 
 
+def parse_shapes(values: list[str] | None) -> dict[str, tuple[int, ...]]:
+    """Input shapes in any dialect of the field: ``x:1x3x224x224``, ``x:1,3,224,224`` or ``x:[1,3,224,224]``.
+
+    Raises:
+        CnnportError: If one is of no dialect.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in values or []:
+        name, _, text = value.rpartition(":")
+        found = re.fullmatch(r"\[(.*)\]|(.*)", text.strip())
+        sizes = re.split(r"[x,]", (found[1] or found[2] or "").replace(" ", "")) if found else []
+        if not name or not all(size.isdecimal() and 0 < int(size) < 2**31 for size in sizes):
+            raise CnnportError(f"a shape is NAME:1x3x224x224, with , or [] if you like, not {value!r}")
+        shapes[name] = tuple(int(size) for size in sizes)
+    return shapes
+
+
 def parse_batch(text: str) -> int | None:
     """``dynamic`` (None) or a number of at least 1.
 
