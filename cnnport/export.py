@@ -18,7 +18,6 @@ from cnnport.files import check_writable
 from cnnport.graphs import DEFAULT_PASSES, Pass, PassReport, count_ops, optimize
 from cnnport.graphs.convert_opset import check_supported, convert_opset, problem
 from cnnport.graphs.simplify import simplify
-from cnnport.memory import trim
 from cnnport.metadata import (
     FORMAT,
     Golden,
@@ -158,7 +157,6 @@ def export(
         seeds=_SEEDS,
     )
     graph, steps, reports = _make_graph(prepared.module, reference, opset, batch, passes, on_step)
-    trim()
     on_step("verify")
     verdict = reference.check(graph, optimize=True)
     if not verdict.ok:
@@ -238,7 +236,6 @@ def _make_graph(
         ),
     )
     graph = timed("onnxsim", lambda: simplify(graph))
-    trim()
     reports: tuple[PassReport, ...] = ()
 
     def run_passes() -> "onnx.ModelProto":

@@ -121,8 +121,8 @@ class Reference:
             large = model.ByteSize() > 2**30
             # save_model empties the model it writes beside its data: that must be a copy.
             onnx.save_model(copy.deepcopy(model) if large else model, path, save_as_external_data=large)
-            options = Options(optimize=optimize, reuse_memory=False)
-            with runtime.open(read_artifact(path), options) as session:
+            artifact = read_artifact(path)
+            with runtime.open(artifact, Options(optimize=optimize, reuse_memory=False)) as session:
                 answers = [session.run(self.feeds(case)) for case in range(cases or len(self.cases))]
         return self._judge(answers)
 

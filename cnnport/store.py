@@ -19,6 +19,7 @@ def artifact_of(
     weights: str = "auto",
     on_step: Callable[[str], None] = lambda _: None,
     on_warning: Callable[[str], None] = lambda _: None,
+    on_download: Callable[[int, int | None], None] | None = None,
 ) -> Artifact:
     """Give the file for a network, exported if it is not in the cache.
 
@@ -30,6 +31,7 @@ def artifact_of(
         weights: For networks, as in ``export``.
         on_step: Told the name of each step of an export.
         on_warning: Told in a sentence why weights are random.
+        on_download: Told the bytes so far and in all while weights are fetched.
 
     Raises:
         CnnportError: As ``read_artifact`` and ``export`` do.
@@ -42,22 +44,26 @@ def artifact_of(
     if ":" not in model:
         spec = registry.get(model)
         if weights == "auto":
-            kind = _kind_at_hand(spec, on_warning)
+            kind = _kind_at_hand(spec, on_warning, on_download)
         if kind in {"default", "random"} and (kept := _kept(_path_of(spec.name, kind))):
             return kept
     path = _path_of(registry.get(model).name if ":" not in model else model, kind)
     path.parent.mkdir(parents=True, exist_ok=True)
-    done = export(model, path, weights=kind, overwrite=True, on_step=on_step)
+    done = export(model, path, weights=kind, overwrite=True, on_step=on_step, on_download=on_download)
     if done.weights.warning:
         on_warning(f"warning: {done.weights.warning}")
     return done.artifact
 
 
-def _kind_at_hand(spec: ModelSpec, on_warning: Callable[[str], None]) -> str:
+def _kind_at_hand(
+    spec: ModelSpec,
+    on_warning: Callable[[str], None],
+    on_download: Callable[[int, int | None], None] | None,
+) -> str:
     from cnnport.weights import obtain_official
 
     try:
-        obtain_official(spec)
+        obtain_official(spec, on_download)
     except WeightsError as error:
         reason = str(error).partition("\n")[0]
         on_warning(f"warning: the weights of {spec.name} are random (seed 0): {reason}")

@@ -250,7 +250,8 @@ def test_missing_runtimes_and_batches_that_do_not_fit_start_no_process(artifact,
         ("null", "the file's batch is fixed at 1: export it with --batch 8 or dynamic", 2),
         (
             "null",
-            "dimension 2 of input:float32[batch,3,height,8] is dynamic: give the input's --shape, or export it with fixed sizes",
+            "dimension 2 of input:float32[batch,3,height,8] is dynamic: "
+            "give the input's --shape, or export it with fixed sizes",
             2,
         ),
     ]

@@ -78,9 +78,15 @@ def bench(
     reasons = {name: get_runtime(name).missing() for name in names}
     if names and all(reasons.values()):
         raise RuntimeMissingError(f"runtime {names[0]} is not available: {reasons[names[0]]}")
-    with console.status(refresh_hz=1) as on_step:
+    with console.progress(refresh_hz=1) as progress:
         artifacts = [
-            artifact_of(model, weights=weights, on_step=on_step, on_warning=console.note).with_shapes(shapes)
+            artifact_of(
+                model,
+                weights=weights,
+                on_step=progress.step,
+                on_warning=console.note,
+                on_download=progress.download,
+            ).with_shapes(shapes)
             for model in models or ["shufflenet_v2"]
         ]
         if batches is None and shapes:
@@ -88,7 +94,7 @@ def bench(
         cases = make_cases(artifacts, names or available(), batches, thread_counts)
 
         def show(done: int, total: int, case: Case) -> None:
-            on_step(f"[{done + 1}/{total}] {case.artifact.model} on {case.runtime}, batch {case.batch}")
+            progress.step(f"[{done + 1}/{total}] {case.artifact.model} on {case.runtime}, batch {case.batch}")
 
         measured = run_bench(cases, rounds=rounds, warmup_s=warmup, duration_s=duration, on_progress=show)
     if output is not None:

@@ -65,57 +65,50 @@ def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
     return made
 
 
+@dataclass(frozen=True)
+class Progress:
+    """What a long command tells while it works: the step now in hand, and the bytes of a download."""
+
+    step: Callable[[str], None]
+    download: Callable[[int, int | None], None]
+
+
 @contextmanager
-def status(*, refresh_hz: float = 12.5) -> Iterator[Callable[[str], None]]:
-    """Give a function that shows the step now in hand: a spinner on a terminal, nothing elsewhere.
+def progress(*, refresh_hz: float = 12.5) -> Iterator[Progress]:
+    """Show progress on standard error: a spinner and a bar on a terminal, with --verbose the steps elsewhere.
 
     Args:
         refresh_hz: How often the spinner turns; a benchmark keeps it from waking the CPUs that are measured.
     """
     if settings.quiet or not sys.stderr.isatty():
-        yield detail
+        yield Progress(detail, lambda _done, _total: None)
         return
-    from rich.console import Console
+    from rich import progress as bars
+    from rich.console import Console, Group
+    from rich.live import Live
 
-    with Console(stderr=True).status("", refresh_per_second=refresh_hz) as spinner:
-        yield lambda step: spinner.update(f"{step} ...")
-
-
-@contextmanager
-def download_progress() -> Iterator[Callable[[int, int | None], None]]:
-    """Give a function that shows a download's bytes: a bar on a terminal, nothing elsewhere."""
-    if settings.quiet or not sys.stderr.isatty():
-        yield lambda _done, _total: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
+    steps = bars.Progress(bars.SpinnerColumn(), bars.TextColumn("{task.description} ..."))
     columns = (
-        TextColumn("weights"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
+        bars.BarColumn(),
+        bars.DownloadColumn(),
+        bars.TransferSpeedColumn(),
+        bars.TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    task = bar.add_task("weights", total=None)
+    fetched = bars.Progress(*columns)
+    step = steps.add_task("starting", total=None)
+    download = fetched.add_task("", total=None, visible=False)
 
-    def show(done: int, total: int | None) -> None:
-        if not bar.live.is_started:
-            bar.start()
-        bar.update(task, completed=done, total=total)
+    def show_step(name: str) -> None:
+        # Descriptions are markup; names of networks and counts in brackets are not.
+        steps.update(step, description=name.replace("[", r"\["))
+        fetched.update(download, visible=False)
 
-    try:
-        yield show
-    finally:
-        bar.stop()
+    def show_bytes(done: int, total: int | None) -> None:
+        fetched.update(download, completed=done, total=total, visible=True)
+
+    console = Console(stderr=True)
+    with Live(Group(steps, fetched), console=console, refresh_per_second=refresh_hz, transient=True):
+        yield Progress(show_step, show_bytes)
 
 
 def megabytes(count: float) -> str:

@@ -47,10 +47,12 @@ def export(
 ) -> None:
     """Export a network as one verified ONNX file."""
     from cnnport.graphs import select_passes
+    from cnnport.memory import return_large_blocks
 
     fixed, size, chosen = parse_batch(batch), parse_size(image_size), select_passes(passes)
     path = output or Path(f"{default_stem(model)}.onnx")
-    with console.status() as on_step, console.download_progress() as on_download:
+    return_large_blocks()
+    with console.progress() as progress:
         from cnnport.export import export as run_export
 
         done = run_export(
@@ -65,8 +67,8 @@ def export(
             in_channels=in_channels,
             passes=chosen,
             overwrite=overwrite,
-            on_step=on_step,
-            on_download=on_download,
+            on_step=progress.step,
+            on_download=progress.download,
         )
     if done.weights.warning:
         console.note(f"warning: {done.weights.warning}")

@@ -31,8 +31,10 @@ def info(
     elif runtime is not None:
         from cnnport.store import artifact_of
 
-        with console.status() as on_step:
-            artifact = artifact_of(model, weights="auto", on_step=on_step, on_warning=console.note)
+        with console.progress() as progress:
+            artifact = artifact_of(
+                model, on_step=progress.step, on_warning=console.note, on_download=progress.download
+            )
         facts = _of_file(artifact.path, runtime)
     elif ":" in model:
         facts = _of_callable(model)

@@ -30,8 +30,14 @@ def run(
     from cnnport.store import artifact_of
 
     require_runtime(runtime)
-    with console.status() as on_step:
-        artifact = artifact_of(model, weights=weights, on_step=on_step, on_warning=console.note)
+    with console.progress() as progress:
+        artifact = artifact_of(
+            model,
+            weights=weights,
+            on_step=progress.step,
+            on_warning=console.note,
+            on_download=progress.download,
+        )
         if not states_preprocess(artifact):
             console.note(f"note: {artifact.path} does not state its preprocessing: taking ImageNet's")
         done = list(classify(artifact, images, runtime=runtime, top=top))
