@@ -2,11 +2,11 @@
 
 from collections import Counter
 from importlib.util import find_spec
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact
 from cnnport.errors import FeedError, RuntimeMissingError, first_line
+from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
 
@@ -53,7 +53,7 @@ class TorchRuntime:
             return {"CPU": session.module_counts()}
 
 
-class TorchSession:
+class TorchSession(Closing):
     """A module in evaluation mode."""
 
     def __init__(self, artifact: Artifact, module: "nn.Module") -> None:
@@ -89,14 +89,6 @@ class TorchSession:
     def close(self) -> None:
         """Free the module."""
         self._module = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class TorchLaunch:

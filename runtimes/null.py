@@ -1,11 +1,9 @@
 """The runtime that computes nothing: what remains when it is measured is the instrument itself."""
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 
 from cnnport.artifact import Artifact, TensorSpec
+from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
 
@@ -35,7 +33,7 @@ class NullRuntime:
         return {}
 
 
-class NullSession:
+class NullSession(Closing):
     """A session whose outputs are zeros."""
 
     def __init__(self, artifact: Artifact) -> None:
@@ -59,14 +57,6 @@ class NullSession:
 
     def close(self) -> None:
         """Nothing to free."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class NullLaunch:

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from importlib.util import find_spec
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, FeedError, RuntimeMissingError, first_line
+from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
 
@@ -63,7 +63,7 @@ class OrtCpuRuntime:
             raise RuntimeMissingError(f"runtime {self.name} is not available: {reason}")
 
 
-class OrtSession:
+class OrtSession(Closing):
     """An ``InferenceSession`` over the file."""
 
     def __init__(self, artifact: Artifact, options: Options) -> None:
@@ -103,14 +103,6 @@ class OrtSession:
             raise ValueError("the session is closed")
         check_feeds(self.inputs, feeds)
         return self._session
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class OrtLaunch:
