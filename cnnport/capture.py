@@ -49,7 +49,12 @@ def named_outputs(result: Any, only: str) -> dict[str, torch.Tensor]:
 
 
 def capture(
-    module: nn.Module, example: torch.Tensor, *, output_names: list[str], opset: int, dynamic_batch: bool
+    module: nn.Module,
+    examples: Mapping[str, torch.Tensor],
+    *,
+    output_names: list[str],
+    opset: int,
+    dynamic_batch: bool,
 ) -> "onnx.ModelProto":
     """Export a module with torch.onnx's dynamo exporter.
 
@@ -58,10 +63,11 @@ def capture(
 
     Args:
         module: In evaluation mode.
-        example: N x C x H x W; N is 2 or more where the batch is dynamic, since 1 is taken for a constant.
+        examples: The inputs by name, in the order of the module's arguments, each N x C x H x W; N is 2 or more
+            where the batch is dynamic, since 1 is taken for a constant.
         output_names: One for each output.
         opset: From ``OLDEST_OPSET`` to ``NEWEST_OPSET``.
-        dynamic_batch: Whether the first dimension is left open, as ``batch``.
+        dynamic_batch: Whether the first dimension, the same of all inputs, is left open, as ``batch``.
 
     Raises:
         ModelError: If torch cannot export the module, or only for one batch size.
@@ -71,12 +77,12 @@ def capture(
         try:
             program = torch.onnx.export(
                 module,
-                (example,),
+                tuple(examples.values()),
                 dynamo=True,
                 opset_version=opset,
-                input_names=["input"],
+                input_names=list(examples),
                 output_names=output_names,
-                dynamic_shapes=(dynamic,),
+                dynamic_shapes=(dynamic,) * len(examples),
                 verbose=False,
             )
         except Exception as error:  # the exporter lets through whatever its stages raise

@@ -18,7 +18,7 @@ class Agreement:
         max_abs: Largest absolute difference.
         mean_abs: Mean absolute difference.
         max_rel: Largest absolute difference over the largest absolute reference value.
-        spread: Standard deviation of the reference.
+        spread: ``spread_of`` the reference.
         cosine: Cosine of the angle between the two, flattened; 1 where both are zero.
         top1: Share of rows (all but the last axis flattened) whose largest value lies at the same index.
         finite: Whether neither holds NaN or infinity.
@@ -52,6 +52,17 @@ def incomparable() -> Agreement:
     return Agreement(nan, nan, nan, nan, nan, nan, finite=False)
 
 
+def spread_of(values: NDArray[np.generic]) -> float:
+    """What differences are held against: the standard deviation, or the magnitude of a number that is alone.
+
+    One pair of pictures has one similarity, and one number does not deviate.
+    """
+    exact = np.asarray(values, dtype=np.float64)
+    if exact.size <= 1:
+        return float(np.abs(exact).sum())
+    return float(exact.std())
+
+
 def compare(reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> Agreement:
     """Compare one output. Work is done in float64.
 
@@ -75,7 +86,7 @@ def compare(reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> A
         max_abs=largest,
         mean_abs=float(difference.mean()) if difference.size else 0.0,
         max_rel=largest / scale if scale > 0 else float(largest > 0),
-        spread=float(left.std()) if left.size else 0.0,
+        spread=spread_of(left),
         cosine=cosine,
         top1=float(np.mean(same)),
         finite=True,

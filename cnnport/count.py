@@ -1,5 +1,6 @@
 """Counting what a network holds and does, without running it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,24 +19,24 @@ class Counts:
     output_shape: tuple[int, ...]
 
 
-def count(module: nn.Module, input_shape: tuple[int, ...]) -> Counts:
+def count(module: nn.Module, input_shapes: Sequence[tuple[int, ...]]) -> Counts:
     """Count on the meta device: shapes are computed, values are not.
 
     Args:
         module: Is moved to the meta device, which empties it.
-        input_shape: Channels, height, width.
+        input_shapes: Channels, height, width of each input.
 
     Raises:
-        ModelError: If the module cannot run on that shape.
+        ModelError: If the module cannot run on these shapes.
     """
     module = module.to("meta").eval()
+    inputs = [torch.empty(1, *shape, device="meta") for shape in input_shapes]
     # The counter's unit is one multiplication or one addition.
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         try:
-            output = module(torch.empty(1, *input_shape, device="meta"))
+            output = module(*inputs)
         except Exception as error:
-            raise ModelError(
-                f"the network cannot run on {'x'.join(map(str, input_shape))}: {first_line(error)}"
-            ) from error
+            sizes = ", ".join("x".join(map(str, shape)) for shape in input_shapes)
+            raise ModelError(f"the network cannot run on {sizes}: {first_line(error)}") from error
     params = sum(parameter.numel() for parameter in module.parameters())
     return Counts(params, counter.get_total_flops() // 2, tuple(output.shape))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cnnport._version import __version__
 from cnnport.artifact import Artifact
-from cnnport.compare import FP32_TOLERANCE
+from cnnport.compare import FP32_TOLERANCE, spread_of
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, FeedError, ModelError
 from cnnport.files import check_writable
 from cnnport.graphs import DEFAULT_PASSES, Pass, PassReport, count_ops, optimize
@@ -152,6 +152,7 @@ def export(
     reference = Reference(
         prepared.module,
         prepared.input_shape,
+        input_names=prepared.source.input_names,
         output_name=prepared.source.output_name,
         batches=_BATCHES if batch is None else (batch,),
         seeds=_SEEDS,
@@ -224,12 +225,13 @@ def _make_graph(
             return str(error)
         return None if verdict.ok else str(verdict)
 
-    example = torch.from_numpy(reference.feeds(1 if batch is None else 0)["input"])
+    feeds = reference.feeds(1 if batch is None else 0)
+    examples = {name: torch.from_numpy(values) for name, values in feeds.items()}
     graph = timed(
         "torch.onnx",
         lambda: capture.capture(
             module,
-            example,
+            examples,
             output_names=list(reference.outputs[0]),
             opset=min(max(opset, capture.OLDEST_OPSET), capture.NEWEST_OPSET),
             dynamic_batch=batch is None,
@@ -266,7 +268,9 @@ def _describe(
         seed=seed,
         batch=batch,
         outputs={name: golden_sample(values) for name, values in outputs.items()},
-        tolerance={name: float(f"{slack * max(values.std(), 1e-6):.3g}") for name, values in outputs.items()},
+        tolerance={
+            name: float(f"{slack * max(spread_of(values), 1e-6):.3g}") for name, values in outputs.items()
+        },
     )
     metadata = {
         "cnnport.format": FORMAT,

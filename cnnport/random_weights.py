@@ -48,16 +48,17 @@ _STATISTIC_BITS = 10
 _RAW_AT_ONCE = 1 << 20
 
 
-def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int]) -> None:
+def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int], inputs: int = 1) -> None:
     """Give ``module`` seeded weights and calibrated batch-norm statistics, in place.
 
     Afterwards it is in evaluation mode and float32. Layers other than convolutions, linear layers and batch
     norms keep what their constructor set. The global random state of torch and numpy is left alone.
 
     Args:
-        module: Any network that maps one N x C x H x W tensor to logits.
+        module: Any network that maps N x C x H x W tensors to logits.
         seed: A whole number from 0 on.
-        input_shape: Channels, height, width of its input.
+        input_shape: Channels, height, width of each of its inputs.
+        inputs: How many it takes. Layers that several of them pass through are calibrated with the first.
 
     Raises:
         WeightsError: If the seed is negative.
@@ -65,11 +66,11 @@ def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int]) -
     """
     if seed < 0:
         raise WeightsError(f"the seed is a whole number from 0 on, not {seed}")
-    images = torch.from_numpy(_images(seed, input_shape))
+    images = [torch.from_numpy(_images(seed, input_shape, position)) for position in range(inputs)]
     module.eval().float()
     _draw(module, seed)
     try:
-        _calibrate(module.double(), images.double())
+        _calibrate(module.double(), [image.double() for image in images])
     except Exception:
         # Some networks fix a dtype inside their forward. They get the same procedure in float32; one that fails
         # for another reason fails again, with a message that speaks of its own types.
@@ -78,7 +79,7 @@ def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int]) -
         try:
             _calibrate(module, images)
         except Exception as error:
-            shape = "x".join(str(size) for size in images.shape)
+            shape = "x".join(str(size) for size in images[0].shape)
             reason = str(error).strip().partition("\n")[0]
             raise ModelError(f"the network cannot process a {shape} input: {reason}") from error
     module.float()
@@ -132,23 +133,25 @@ def _uniform(stream: str, count: int) -> "NDArray[np.float32]":
     return values[:count]
 
 
-def _images(seed: int, input_shape: tuple[int, int, int]) -> "NDArray[np.float32]":
+def _images(seed: int, input_shape: tuple[int, int, int], position: int) -> "NDArray[np.float32]":
     """Inputs of mean 0 and variance 1, N x C x H x W, from fine noise to large plain areas.
 
     White noise alone would calibrate the network for inputs that no camera takes: neighbouring pixels of
-    pictures are alike. Each of the three images therefore consists of squares of another width.
+    pictures are alike. Each of the three images therefore consists of squares of another width. Networks with
+    several inputs get other images at each ``position``.
     """
+    stream = f"{seed}/image" if position == 0 else f"{seed}/input {position}/image"
     channels, height, width = input_shape
     images = np.empty((len(_SQUARES_PX), channels, height, width), np.float32)
     for index, side in enumerate(_SQUARES_PX):
         rows, columns = -(-height // side), -(-width // side)
-        squares = _uniform(f"{seed}/image {index}", channels * rows * columns)
+        squares = _uniform(f"{stream} {index}", channels * rows * columns)
         pixels = squares.reshape(channels, rows, columns).repeat(side, axis=1).repeat(side, axis=2)
         images[index] = pixels[:, :height, :width] * np.float32(math.sqrt(3))
     return images
 
 
-def _calibrate(module: nn.Module, images: Tensor) -> None:
+def _calibrate(module: nn.Module, images: list[Tensor]) -> None:
     """Set batch-norm statistics, and normalise biased layers, in one forward pass."""
     # A layer that is called twice keeps what it got from its first call.
     done: set[nn.Module] = set()
@@ -172,7 +175,7 @@ def _calibrate(module: nn.Module, images: Tensor) -> None:
                 stack.callback(layer.register_forward_hook(after).remove)
         stack.enter_context(_one_thread())
         stack.enter_context(torch.no_grad())
-        module(images)
+        module(*images)
 
 
 def _take_statistics(layer: nn.Module, features: Tensor) -> None:

@@ -63,6 +63,7 @@ class Reference:
         module: nn.Module,
         input_shape: tuple[int, ...],
         *,
+        input_names: tuple[str, ...] = ("input",),
         output_name: str,
         batches: tuple[int, ...],
         seeds: tuple[int, ...],
@@ -71,7 +72,8 @@ class Reference:
 
         Args:
             module: In evaluation mode.
-            input_shape: Channels, height, width.
+            input_shape: Channels, height, width of each input.
+            input_names: In the order of the module's arguments.
             output_name: Of an output that is the only one.
             batches: Sizes of the first dimension.
             seeds: For ``golden.seeded_input``.
@@ -83,7 +85,7 @@ class Reference:
         self._module = module
         self._output_name = output_name
         self.cases = tuple((batch, seed) for seed in seeds for batch in batches)
-        self._spec = TensorSpec("input", "float32", ("batch", *input_shape))
+        self._inputs = [TensorSpec(name, "float32", ("batch", *input_shape)) for name in input_names]
         self.outputs: tuple[Arrays, ...] = tuple(
             self._run(self._module, self.feeds(case)) for case in range(len(self.cases))
         )
@@ -99,7 +101,7 @@ class Reference:
     def feeds(self, case: int) -> Arrays:
         """The inputs of one case, made anew each time: kept, they would outweigh a small network."""
         batch, seed = self.cases[case]
-        return seeded_input([self._spec], batch, seed)
+        return seeded_input(self._inputs, batch, seed)
 
     def check(self, model: "onnx.ModelProto", *, optimize: bool, cases: int | None = None) -> Verdict:
         """Run a graph on ONNX Runtime over the same inputs and compare.
@@ -156,14 +158,15 @@ class Reference:
         return Verdict(ok, worst, where, note)
 
     def _run(self, module: nn.Module, feeds: Arrays) -> Arrays:
-        images = torch.from_numpy(feeds["input"]).to(next(module.parameters(), torch.empty(0)).dtype)
+        dtype = next(module.parameters(), torch.empty(0)).dtype
+        inputs = [torch.from_numpy(feeds[spec.name]).to(dtype) for spec in self._inputs]
         try:
             with torch.inference_mode():
-                result = module(images)
+                result = module(*inputs)
         except CnnportError:
             raise
         except Exception as error:
-            size = "x".join(map(str, images.shape[1:]))
+            size = "x".join(map(str, inputs[0].shape[1:]))
             raise ModelError(f"the network cannot run on {size} inputs: {first_line(error)}") from error
         return {
             name: tensor.numpy().copy() for name, tensor in named_outputs(result, self._output_name).items()

@@ -19,12 +19,13 @@ class Paper:
     """Where a network was published."""
 
     title: str
-    year: int
+    year: int | None
     arxiv: str | None = None
 
     def __str__(self) -> str:
         """Title, year and arXiv number."""
-        return f"{self.title} ({self.year}{f', arXiv:{self.arxiv}' if self.arxiv else ''})"
+        place = ", ".join(str(part) for part in (self.year, self.arxiv and f"arXiv:{self.arxiv}") if part)
+        return f"{self.title} ({place})" if place else self.title
 
 
 @dataclass(frozen=True)
@@ -61,15 +62,18 @@ class ModelSpec:
     Attributes:
         name: The name used everywhere; torchvision's where it has the network.
         family: The module of ``cnnport.models`` whose function of the same name builds it.
-        input_shape: Channels, height, width.
-        classes: Size of the last dimension of the output.
+        input_shape: Channels, height, width of each input.
+        classes: Number of classes, or of distances where the network compares pictures.
         params: Exact number of parameters.
-        macs: Exact number of multiply-adds of convolutions and matrix products for one input.
+        macs: Exact number of multiply-adds of convolutions and matrix products for one of each input.
         paper: The publication.
-        preprocess: From a picture to the input.
+        preprocess: From a picture to the input, where the network takes one picture.
         weights: The official checkpoint, if there is one.
         labels: The set of class names, a file of ``cnnport/data`` without ``_labels.txt``.
         aliases: Other names that find it.
+        output_shape: Of one output, without the batch; ``(classes,)`` if it is not given.
+        params_with_aux: Parameters of the network with its auxiliary heads, where it has them.
+        input_names: One for each input.
         builder: Overrides the family's function; for networks registered from outside.
     """
 
@@ -80,10 +84,13 @@ class ModelSpec:
     params: int
     macs: int
     paper: Paper
-    preprocess: Preprocess
+    preprocess: Preprocess | None
     weights: OfficialWeights | None = None
     labels: str | None = None
     aliases: tuple[str, ...] = ()
+    output_shape: tuple[int, ...] = ()
+    params_with_aux: int | None = None
+    input_names: tuple[str, ...] = ("input",)
     builder: "Callable[..., nn.Module] | None" = None
 
     def build(self, *, num_classes: int | None = None, in_channels: int | None = None) -> "nn.Module":

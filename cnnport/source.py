@@ -33,6 +33,7 @@ class Source:
         preprocess: Known for the zoo only.
         labels: Class names by index, where known.
         output_name: What the output is called in the graph, where it is the only one.
+        input_names: What the inputs are called, in the order of the network's arguments; all have the same shape.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Source:
     preprocess: Preprocess | None
     labels: tuple[str, ...] | None
     output_name: str
+    input_names: tuple[str, ...] = ("input",)
 
 
 def find_source(model: str) -> Source:
@@ -64,6 +66,7 @@ def find_source(model: str) -> Source:
         preprocess=spec.preprocess,
         labels=registry.labels(spec.labels) if spec.labels else None,
         output_name="logits",
+        input_names=spec.input_names,
     )
 
 

@@ -65,7 +65,7 @@ def load_weights(
             own network keeps its parameters), ``default`` (official weights or an error), ``random``, the path of a
             checkpoint, or its http or https address, which may end in ``#sha256=...``.
         seed: Of random weights. They depend on the network and the seed alone, not on the image size of the export.
-        input_shape: Channels, height, width of the input.
+        input_shape: Channels, height, width of each input.
         report: Is told bytes so far and in all while a file is fetched.
 
     Raises:
@@ -147,7 +147,7 @@ def _random(
 ) -> LoadedWeights:
     # The native size of a known network: the same seed then gives the same weights at every image size.
     shape = input_shape if spec is None else (input_shape[0], *spec.input_shape[1:])
-    randomize(module, seed, shape)
+    randomize(module, seed, shape, 1 if spec is None else len(spec.input_names))
     return _loaded(module, "random", f"seed {seed}", warning)
 
 

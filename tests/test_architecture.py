@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # From the lowest layer to the highest. A package stands for all of its modules.
 LAYERS = (
     ("_version", "errors", "files", "memory", "artifact", "preprocess", "data"),
-    ("registry", "models", "layers", "golden", "compare", "onnxfile", "metadata"),
+    ("registry", "documents", "models", "layers", "golden", "compare", "onnxfile", "metadata"),
     (
         "connection",
         "download",

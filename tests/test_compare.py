@@ -30,6 +30,11 @@ def test_a_constant_reference_has_no_scale_to_forgive() -> None:
     assert not compare(np.zeros((2, 2)), np.full((2, 2), 1e-9)).within()
 
 
+def test_one_number_is_held_against_itself() -> None:
+    assert compare(np.array([[-2.0]]), np.array([[-2.0001]])).error == pytest.approx(5e-5)
+    assert not compare(np.zeros((1, 1)), np.full((1, 1), 1e-9)).within()
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_never_pass(bad: float) -> None:
     values = np.ones(4)

@@ -45,6 +45,11 @@ def test_a_file_and_a_callable(nets: Path) -> None:
     assert find_source(f"{nets}:Holder.inner").build(None, None)(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
 
 
+def test_a_zoo_network_says_what_its_inputs_are_called() -> None:
+    assert find_source("lenet5").input_names == ("input",)
+    assert find_source("siamese_lenet").input_names == ("left", "right")
+
+
 def test_a_module_and_a_callable(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(nets.parent)
     source = find_source("my_nets:fixed")

@@ -49,21 +49,35 @@ def info(
 
 
 def _of_network(spec: "ModelSpec") -> dict[str, Any]:
-    return {
+    from cnnport.documents import documented
+
+    facts: dict[str, Any] = {
         "name": spec.name,
         "family": spec.family,
         "aliases": list(spec.aliases),
         "paper": str(spec.paper),
-        "input": list(spec.input_shape),
+        "inputs": [f"{name}:{'x'.join(map(str, spec.input_shape))}" for name in spec.input_names],
+        "output": list(spec.output_shape),
         "classes": spec.classes,
         "params": spec.params,
+        "params_with_aux": spec.params_with_aux,
         "macs": spec.macs,
         "weights": describe_weights(spec),
         "weights_location": spec.weights.location if spec.weights else None,
         "weights_note": spec.weights.note if spec.weights else None,
-        "preprocess": spec.preprocess.to_json(),
+        "preprocess": spec.preprocess.to_json() if spec.preprocess else None,
         "labels": spec.labels,
     }
+    if known := documented(spec.name):
+        facts |= {
+            "documents": list(known.documents),
+            "statement": known.statement,
+            "notes": known.notes or None,
+            "published_params": known.published_params or None,
+            "published_accuracy": known.published_accuracy or None,
+            "corrections": [str(correction) for correction in known.corrections],
+        }
+    return facts
 
 
 def _of_callable(model: str) -> dict[str, Any]:
@@ -71,7 +85,7 @@ def _of_callable(model: str) -> dict[str, Any]:
     from cnnport.source import find_source
 
     source = find_source(model)
-    counted = count(source.build(None, None), source.input_shape)
+    counted = count(source.build(None, None), [source.input_shape])
     return {
         "name": source.name,
         "input": list(source.input_shape),
@@ -145,7 +159,9 @@ def _text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
+        # Sentences get a line each.
+        separator = "\n" if any(len(str(item)) > 60 for item in value) else ", "
+        return separator.join(map(str, value)) or "none"
     if isinstance(value, dict):
         return ", ".join(f"{key} {item}" for key, item in value.items())
     return str(value)
