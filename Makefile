@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train clean
+.PHONY: demo test lint types check train zoo clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -45,6 +45,10 @@ check: lint types test
 
 train: $(VENV)/dev.done
 	$(BIN)/python examples/train_digits.py
+
+# Hours on two cores; goes on where it stopped, and leaves its result in docs/.
+zoo: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.zoo docs
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -16,13 +16,13 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import IO
 
 from cnnport.bench.case import artifact_from_json
 from cnnport.bench.measure import measure
 from cnnport.bench.record import Json
 from cnnport.errors import ArtifactError, CnnportError
+from cnnport.memory import peak_memory_bytes
 
 SEED = 0
 """Of the input: the values do not matter to a network's speed as long as they are ordinary numbers."""
@@ -127,25 +127,6 @@ def serve(case: Json) -> Json:
             "runtime_version": version,
             "device": runtime.device(),
         }
-
-
-def peak_memory_bytes() -> int:
-    """The largest resident set of this process so far; 0 where the system does not tell.
-
-    Not ``ru_maxrss`` on Linux: that one is inherited through fork and exec, so that a large parent's memory
-    would be reported as the runtime's.
-    """
-    try:
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    if sys.platform == "darwin":
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return 0
 
 
 if __name__ == "__main__":

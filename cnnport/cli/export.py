@@ -109,6 +109,8 @@ def _print(done: "Exported") -> None:
 
 
 def _as_json(done: "Exported") -> dict[str, Any]:
+    from cnnport.memory import peak_memory_bytes
+
     artifact, worst = done.artifact, done.verdict.worst
     return {
         "model": artifact.model,
@@ -134,6 +136,8 @@ def _as_json(done: "Exported") -> dict[str, Any]:
             "cosine": worst.cosine,
             "top1_agreement": worst.top1,
             "where": done.verdict.where,
+            "note": done.verdict.note,
         },
+        "peak_memory_bytes": peak_memory_bytes(),
         "seconds": done.seconds,
     }

@@ -45,7 +45,7 @@ def run(
     if json:
         rows = [_as_json(each) for each in done]
         console.print_json({"model": artifact.model, "runtime": runtime, "weights": kind, "results": rows})
-    else:
+    elif any(each.top for each in done):
         _print(done, f"{artifact.model}  weights: {kind or 'unknown'}  runtime: {runtime}")
     unreadable = [each.error for each in done if each.error]
     for reason in unreadable:

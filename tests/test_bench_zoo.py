@@ -1,0 +1,54 @@
+"""The run over the zoo: rows, going on, and networks that fail."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cnnport.bench import zoo
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "docs"
+
+
+def test_exports_verifies_measures_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert zoo.main([str(folder), "lenet5"]) == 0
+    document = json.loads((folder / "zoo.json").read_text())
+    (row,) = document["networks"]
+    assert (row["name"], row["params"], row["problem"]) == ("lenet5", 61_706, None)
+    assert row["error_in_std"] < 1e-4
+    assert row["p50_ms"] > 0
+    assert row["bytes"] > 200_000
+    assert row["peak_bytes"] > 1e8
+    assert document["environment"]["packages"]["torch"]
+    assert "| lenet5 | 61,706 | 416,520 |" in (folder / "zoo.md").read_text()
+
+    def again(*_: object) -> object:
+        raise AssertionError("a finished network was run again")
+
+    monkeypatch.setattr(zoo, "_row", again)
+    assert zoo.main([str(folder), "lenet5"]) == 0
+
+
+def test_a_network_that_fails_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = zoo._command
+    monkeypatch.setattr(
+        zoo, "_command", lambda arguments: real([*arguments[:3], "--image-size", "8", *arguments[3:]])
+    )
+    assert zoo.main([str(folder), "lenet5"]) == 1
+    (row,) = json.loads((folder / "zoo.json").read_text())["networks"]
+    assert "cannot run on 1x8x8" in row["problem"]
+    assert "- lenet5: the network cannot run on 1x8x8" in (folder / "zoo.md").read_text()
+    # What failed is tried again.
+    monkeypatch.setattr(zoo, "_command", real)
+    assert zoo.main([str(folder), "lenet5"]) == 0
+
+
+def test_a_foreign_file_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder.mkdir()
+    (folder / "zoo.json").write_text("[1, 2]")
+    assert zoo.main([str(folder), "lenet5"]) == 2
+    assert "not a record of this command" in capsys.readouterr().err
+    assert (folder / "zoo.json").read_text() == "[1, 2]"
