@@ -45,7 +45,28 @@ def projection_everywhere(inputs: int, outputs: int, stride: int) -> nn.Module:
     return nn.Sequential(*conv_bn(inputs, outputs, 1, stride=stride, relu=False))
 
 
-class BasicBlock(nn.Module):
+class ResidualBlock(nn.Module):
+    """What the blocks share: a branch, a shortcut beside it, and what happens where they meet."""
+
+    expansion: ClassVar[int]
+    relu: nn.Module
+    downsample: nn.Module | None
+
+    def residual(self, features: Tensor) -> Tensor:
+        """The branch beside the shortcut, before the addition."""
+        raise NotImplementedError
+
+    def merge(self, residual: Tensor, shortcut: Tensor) -> Tensor:
+        """Addition and what follows it."""
+        return self.relu(residual + shortcut)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """N x inputs x H x W to N x (expansion * width) x H / stride x W / stride."""
+        shortcut = features if self.downsample is None else self.downsample(features)
+        return self.merge(self.residual(features), shortcut)
+
+
+class BasicBlock(ResidualBlock):
     """Two 3 x 3 convolutions and a shortcut, figure 5 (left)."""
 
     expansion: ClassVar[int] = 1
@@ -76,17 +97,8 @@ class BasicBlock(nn.Module):
         features = self.relu(self.bn1(self.conv1(features)))
         return self.bn2(self.conv2(features))
 
-    def merge(self, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """Addition and what follows it."""
-        return self.relu(residual + shortcut)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """N x inputs x H x W to N x width x H / stride x W / stride."""
-        shortcut = features if self.downsample is None else self.downsample(features)
-        return self.merge(self.residual(features), shortcut)
-
-
-class Bottleneck(nn.Module):
+class Bottleneck(ResidualBlock):
     """1 x 1, 3 x 3, 1 x 1 and a shortcut, figure 5 (right).
 
     The stride lies on the 3 x 3 convolution, as in torchvision's checkpoints; the paper has it on the first 1 x 1.
@@ -122,15 +134,6 @@ class Bottleneck(nn.Module):
         features = self.relu(self.bn1(self.conv1(features)))
         features = self.relu(self.bn2(self.conv2(features)))
         return self.bn3(self.conv3(features))
-
-    def merge(self, residual: Tensor, shortcut: Tensor) -> Tensor:
-        """Addition and what follows it."""
-        return self.relu(residual + shortcut)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """N x inputs x H x W to N x 4 width x H / stride x W / stride."""
-        shortcut = features if self.downsample is None else self.downsample(features)
-        return self.merge(self.residual(features), shortcut)
 
 
 class PlainBlock(BasicBlock):
