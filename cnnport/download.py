@@ -26,7 +26,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from cnnport.connection import BrokenConnectionError, open_url
 from cnnport.errors import WeightsError
-from cnnport.files import sha256_of
+from cnnport.files import has_sha256, sha256_of
 
 if TYPE_CHECKING:
     import httpx
@@ -64,7 +64,7 @@ def fetch(
         before = _identity(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked_part(target) as part:
-            if _identity(target) != before and _has_hash(target, sha256):
+            if _identity(target) != before and has_sha256(target, sha256):
                 return target  # another process has just finished
             _receive_right(source, part, report)
             part.publish(target)
@@ -190,17 +190,13 @@ def _digest_of(url: str) -> str:
     return hashlib.sha256(url.encode()).hexdigest()
 
 
-def _has_hash(path: Path, sha256: str) -> bool:
-    return not sha256 or sha256_of(path).startswith(sha256)
-
-
 def _receive_right(source: _Source, part: _Part, report: Report | None) -> None:
     """Complete the part and check its hash; pieces that do not fit are fetched once more in one go."""
     in_pieces = _receive(source, part, report)
-    if in_pieces and not _has_hash(part.path, source.sha256):
+    if in_pieces and not has_sha256(part.path, source.sha256):
         part.file.truncate(0)
         _receive(source, part, report)
-    if not _has_hash(part.path, source.sha256):
+    if not has_sha256(part.path, source.sha256):
         got = sha256_of(part.path)
         part.discard()
         raise WeightsError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact, Dim, TensorSpec
 from cnnport.errors import ArtifactError, OutputError, first_line
-from cnnport.files import atomic_path, sha256_of, write_atomically
+from cnnport.files import sha256_of, write_atomically
 
 if TYPE_CHECKING:
     import onnx
@@ -146,8 +146,7 @@ def _write_with_data(model: "onnx.ModelProto", path: Path, weights_hash: str) ->
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     try:
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(_with_checksum(model.SerializeToString(deterministic=True)))
+        write_atomically(path, _with_checksum(model.SerializeToString(deterministic=True)))
     except BaseException:
         if location not in _data_files(path):
             (path.parent / location).unlink(missing_ok=True)

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from cnnport.errors import ModelError, WeightsError
+from cnnport.errors import ModelError, WeightsError, first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int], i
             _calibrate(module, images)
         except Exception as error:
             shape = "x".join(str(size) for size in images[0].shape)
-            reason = str(error).strip().partition("\n")[0]
+            reason = first_line(error)
             raise ModelError(f"the network cannot process a {shape} input: {reason}") from error
     module.float()
 

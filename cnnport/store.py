@@ -7,7 +7,7 @@ from pathlib import Path
 from cnnport import registry
 from cnnport._version import __version__
 from cnnport.artifact import Artifact
-from cnnport.errors import ArtifactError, WeightsError
+from cnnport.errors import ArtifactError, WeightsError, first_line
 from cnnport.metadata import to_json, tool_versions
 from cnnport.onnxfile import CHECKSUM_KEY, checksum_of, read_artifact
 from cnnport.registry import ModelSpec
@@ -65,7 +65,7 @@ def _kind_at_hand(
     try:
         obtain_official(spec, on_download)
     except WeightsError as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         on_warning(f"warning: the weights of {spec.name} are random (seed 0): {reason}")
         return "random"
     return "default"

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from cnnport.checkpoint import State, load_state, read_checkpoint
 from cnnport.download import Report, fetch, public_url
-from cnnport.errors import WeightsError
-from cnnport.files import sha256_of
+from cnnport.errors import WeightsError, first_line
+from cnnport.files import has_sha256
 from cnnport.random_weights import randomize
 from cnnport.registry import ModelSpec, OfficialWeights
 
@@ -168,7 +168,7 @@ def _official_or_random(
         except WeightsError as error:
             if not is_auto:
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             return _random(module, spec, seed, input_shape, f"the weights are random (seed {seed}): {reason}")
         load_state(module, read_checkpoint(path), weights.filename, _renames(spec))
         return _loaded(module, "default", public_url(weights.location))
@@ -205,7 +205,7 @@ def _official_file(
                 f"{weights.filename} is missing from this installation of cnnport: reinstall it"
             )
         with resources.as_file(packaged) as path:
-            if not _has_hash(path, weights.sha256):
+            if not has_sha256(path, weights.sha256):
                 raise WeightsError(
                     f"{weights.filename} in this installation of cnnport is damaged: reinstall it"
                 )
@@ -214,7 +214,7 @@ def _official_file(
     target = cache_folder() / weights.filename
     shared = Path(torch.hub.get_dir()) / "checkpoints" / weights.filename
     for path in (target, shared):
-        if path.is_file() and _has_hash(path, weights.sha256):
+        if path.is_file() and has_sha256(path, weights.sha256):
             yield path
             return
     yield _fetch_to_cache(weights.location, target, weights.sha256, connect_timeout_s, report)
@@ -251,16 +251,12 @@ def _from_url(module: nn.Module, spec: ModelSpec | None, source: str, report: Re
         except WeightsError as error:
             if not target.is_file():
                 raise
-            reason = str(error).partition("\n")[0]
+            reason = first_line(error)
             warning = f"the weights are those fetched earlier: {reason}"
-    elif not (target.is_file() and _has_hash(target, sha256)):
+    elif not (target.is_file() and has_sha256(target, sha256)):
         _fetch_to_cache(url, target, sha256, _CONNECT_S, report)
     load_state(module, read_checkpoint(target), public_url(url), _renames(spec))
     return _loaded(module, "url", public_url(url), warning)
-
-
-def _has_hash(path: Path, sha256: str) -> bool:
-    return sha256_of(path).startswith(sha256.lower())
 
 
 def _renames(spec: ModelSpec | None) -> Callable[[State], State] | None:

@@ -8,7 +8,8 @@ does not depend on the change. An operator whose change is not listed is refused
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from cnnport.errors import CnnportError
+from cnnport.errors import CnnportError, first_line
+from cnnport.onnxfile import INLINE_LIMIT_BYTES, default_opset
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +65,7 @@ def convert_opset(model: "onnx.ModelProto", opset: int) -> "onnx.ModelProto":
     """
     from onnx import helper, version_converter
 
-    present = next(entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"})
+    present = default_opset(model)
     if opset > present:
         model = version_converter.convert_version(model, opset)
         # The converter writes the shapes that it inferred.
@@ -82,11 +83,11 @@ def problem(model: "onnx.ModelProto") -> str | None:
     """
     import onnx
 
-    small = model.ByteSize() < 2**31 - 2**20
+    small = model.ByteSize() <= INLINE_LIMIT_BYTES
     try:
         onnx.checker.check_model(model, full_check=small)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return None
 
 
