@@ -1,17 +1,18 @@
 """The whole zoo through the product: ``python -m cnnport.bench.zoo FOLDER [PATTERN]...``.
 
-Every network is exported with seeded weights, verified by itself, and measured on ort-cpu, each in processes
-of its own, so that the peak is that of one network. FOLDER gets ``zoo.json``, with one row a network, written
-after each, and ``zoo.md``, the same for people. A second run goes on where the first stopped: rows of the same
-versions are kept.
+First every network is exported with seeded weights and its file verified by itself, each in processes of its own, so
+that the peak is that of one network. Then the files are measured on ort-cpu, two fresh processes each; that stage
+says something only on a machine where nothing else runs, and ``--no-measure`` leaves it for later. FOLDER gets
+``zoo.json``, with one row a network, written after each, and ``zoo.md``, the same for people. A second run goes on
+where the first stopped: rows of the same versions are kept.
 """
 
 import argparse
 import json
 import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,143 +23,123 @@ from cnnport.bench.case import make_cases
 from cnnport.bench.environment import read_environment
 from cnnport.bench.record import Json
 from cnnport.bench.run import bench
+from cnnport.bench.zoo_page import markdown
 from cnnport.errors import ArtifactError, CnnportError
 from cnnport.files import write_atomically
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
 from cnnport.registry import ModelSpec
 
-# A net of 1,202 layers takes torch.onnx many minutes; what takes longer has gone wrong.
-_EXPORT_LIMIT_S = 3600.0
+Progress = Callable[[str, int, int], None]
+"""Is told before every network: what is done with which, networks done, networks in all."""
 
-_COLUMNS = (
-    "network",
-    "parameters",
-    "MACs",
-    "MB",
-    "nodes",
-    "max error",
-    "in std",
-    "p50 ms",
-    "export s",
-    "peak GB",
-)
+# A net of 1,202 layers takes torch.onnx many minutes; what takes longer has gone wrong.
+_EXPORT_LIMIT_S = 7200.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the part of the zoo that matches; 1 if a network is not exported and verified."""
+    """Run the part of the zoo that matches; 1 if a network is not exported, verified and measured."""
     parser = argparse.ArgumentParser(prog="python -m cnnport.bench.zoo", description=__doc__)
     parser.add_argument("folder", type=Path, help="where zoo.json and zoo.md are")
     parser.add_argument("pattern", nargs="*", default=["*"], help="names, with * and ?")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--files", type=Path, default=Path("build/zoo"), help="where exported files wait")
+    parser.add_argument("--no-measure", action="store_true", help="export and verify only")
+    options = parser.parse_intermixed_args(arguments)
     try:
-        rows = run_zoo(options.folder, options.pattern)
+        with _progress() as progress:
+            zoo = Zoo(options.folder, options.files, options.pattern, progress)
+            zoo.export()
+            if not options.no_measure:
+                zoo.measure()
     except CnnportError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
+    rows = zoo.rows()
     failed = [row["name"] for row in rows if row["problem"]]
     print(f"{len(rows) - len(failed)} of {len(rows)} exported and verified")  # noqa: T201
     return 1 if failed else 0
 
 
-def run_zoo(folder: Path, patterns: Sequence[str]) -> list[Json]:
-    """Export, verify and measure, and write both files after each network.
+class Zoo:
+    """The rows of the networks that match, on disk after every one."""
 
-    Returns:
-        The rows of the networks that match, in the order of the catalogue.
-    """
-    kept = _kept(folder / "zoo.json")
-    chosen = [spec for spec in registry.specs() if any(fnmatchcase(spec.name, each) for each in patterns)]
-    for number, spec in enumerate(chosen, start=1):
-        if spec.name in kept:
-            continue
-        print(f"[{number}/{len(chosen)}] {spec.name}", file=sys.stderr, flush=True)  # noqa: T201
-        kept[spec.name] = _row(spec)
-        ordered = [kept[each.name] for each in registry.specs() if each.name in kept]
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / "zoo.json", (json.dumps(_document(ordered), indent=1) + "\n").encode())
-        write_atomically(folder / "zoo.md", markdown(ordered).encode())
-    return [kept[spec.name] for spec in chosen]
-
-
-def markdown(rows: Sequence[Json]) -> str:
-    """The table for people; networks that failed stand below it with their reasons."""
-    lines = [
-        "# The zoo",
-        "",
-        "Each network exported with seeded weights at opset 20, held against PyTorch at batch sizes 1, 3 and 8",
-        "with two seeds, verified by itself, and measured on ONNX Runtime (batch 1). `max error` is absolute,",
-        "`in std` the same in standard deviations of the output. Made by `make zoo`; machine and versions are in",
-        "zoo.json.",
-        "",
-        "| " + " | ".join(_COLUMNS) + " |",
-        "|---" + "|--:" * (len(_COLUMNS) - 1) + "|",
-    ]
-    for row in rows:
-        if row["problem"]:
-            continue
-        nodes = f"{row['nodes_before']} → {row['nodes']}"
-        figures = (
-            f"{row['params']:,}",
-            f"{row['macs']:,}",
-            f"{row['bytes'] / 1e6:.2f}",
-            nodes,
-            f"{row['max_abs']:.1e}",
-            f"{row['error_in_std']:.1e}",
-            f"{row['p50_ms']:.3f}",
-            f"{row['export_s']:.1f}",
-            f"{row['peak_bytes'] / 1e9:.2f}",
-        )
-        lines.append(f"| {row['name']} | " + " | ".join(figures) + " |")
-    if noted := [row for row in rows if not row["problem"] and row["note"]]:
-        lines += [
-            "",
-            "Where float32 itself is no closer to float64 in PyTorch, both were held against float64:",
-            "",
+    def __init__(self, folder: Path, files: Path, patterns: Sequence[str], progress: Progress) -> None:
+        """Take up the rows of an earlier run of the same versions. Raises ``ArtifactError`` for a foreign file."""
+        self._folder, self._files, self._progress = folder, files, progress
+        self._rows = _kept(folder / "zoo.json")
+        self._chosen = [
+            spec for spec in registry.specs() if any(fnmatchcase(spec.name, each) for each in patterns)
         ]
-        lines += [f"- {row['name']}: {row['note']}" for row in noted]
-    if failed := [row for row in rows if row["problem"]]:
-        lines += ["", "Not exported:", ""] + [f"- {row['name']}: {row['problem']}" for row in failed]
-    return "\n".join(lines) + "\n"
 
+    def rows(self) -> list[Json]:
+        """One row for each network that matches, in the order of the catalogue."""
+        return [self._rows[spec.name] for spec in self._chosen]
 
-def _row(spec: ModelSpec) -> Json:
-    row: Json = {
-        "name": spec.name,
-        "family": spec.family,
-        "params": spec.params,
-        "macs": spec.macs,
-        "problem": None,
-        "versions": _versions(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
-    with tempfile.TemporaryDirectory(prefix="cnnport-zoo-") as folder:
-        path = Path(folder) / f"{spec.name}.onnx"
+    def export(self) -> None:
+        """Export and verify what has no row, or neither a latency nor the file to measure."""
+        self._files.mkdir(parents=True, exist_ok=True)
+        for number, spec in enumerate(self._chosen):
+            row = self._rows.get(spec.name)
+            if row is None or (row["p50_ms"] is None and not self._file(spec.name).exists()):
+                self._progress(f"export {spec.name}", number, len(self._chosen))
+                self._rows[spec.name] = self._exported(spec)
+                self._write()
+
+    def measure(self) -> None:
+        """Measure what has no latency yet; files go when they are measured."""
+        for number, spec in enumerate(self._chosen):
+            row, path = self._rows[spec.name], self._file(spec.name)
+            if row["p50_ms"] is None and not row["problem"]:
+                self._progress(f"measure {spec.name}", number, len(self._chosen))
+                try:
+                    row["p50_ms"] = _p50_ms(path)
+                except CnnportError as error:
+                    row["problem"] = str(error)
+                self._write()
+                path.unlink()
+
+    def _exported(self, spec: ModelSpec) -> Json:
+        row: Json = {
+            "name": spec.name,
+            "family": spec.family,
+            "params": spec.params,
+            "macs": spec.macs,
+            "problem": None,
+            "p50_ms": None,
+            "versions": _versions(),
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+        path = self._file(spec.name)
+        export = ["-q", "export", spec.name, "--weights", "random", "--overwrite", "-o", str(path), "--json"]
         try:
-            row |= _exported(spec.name, path)
+            done = json.loads(_command(export))
             _command(["verify", str(path)])
-            row["p50_ms"] = _p50_ms(path)
         except CnnportError as error:
-            row["problem"] = str(error)
-    return row
+            return row | {"problem": str(error)}
+        return row | {
+            "bytes": done["bytes"],
+            "weights_sha256": done["weights"]["sha256"],
+            "ops_before": done["steps"][0]["ops"],
+            "ops": done["steps"][-1]["ops"],
+            "max_abs": done["parity"]["max_abs"],
+            "error_in_std": done["parity"]["error_in_std"],
+            "note": done["parity"]["note"],
+            "peak_bytes": done["peak_memory_bytes"],
+        }
 
+    def _file(self, name: str) -> Path:
+        return self._files / f"{name}.onnx"
 
-def _exported(name: str, path: Path) -> Json:
-    done = json.loads(_command(["-q", "export", name, "--weights", "random", "-o", str(path), "--json"]))
-    return {
-        "bytes": done["bytes"],
-        "nodes_before": sum(done["steps"][0]["ops"].values()),
-        "nodes": sum(done["steps"][-1]["ops"].values()),
-        "max_abs": done["parity"]["max_abs"],
-        "error_in_std": done["parity"]["error_in_std"],
-        "note": done["parity"]["note"],
-        "export_s": done["seconds"],
-        "peak_bytes": done["peak_memory_bytes"],
-    }
+    def _write(self) -> None:
+        ordered = [self._rows[spec.name] for spec in registry.specs() if spec.name in self._rows]
+        document = {"environment": read_environment().to_json(), "networks": ordered}
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._folder / "zoo.json", (json.dumps(document, indent=1) + "\n").encode())
+        write_atomically(self._folder / "zoo.md", markdown(ordered).encode())
 
 
 def _p50_ms(path: Path) -> float:
-    results = bench(make_cases([read_artifact(path)], ["ort-cpu"]), rounds=1, duration_s=1.0)
+    results = bench(make_cases([read_artifact(path)], ["ort-cpu"]), rounds=2, duration_s=2.0)
     if results.skipped:
         raise ArtifactError(results.skipped[0].reason)
     return results.results[0].p50_s * 1e3
@@ -180,10 +161,6 @@ def _versions() -> dict[str, str]:
     return {"cnnport": __version__, **tool_versions()}
 
 
-def _document(rows: Sequence[Json]) -> Json:
-    return {"environment": read_environment().to_json(), "networks": list(rows)}
-
-
 def _kept(path: Path) -> dict[str, Json]:
     """The rows of an earlier run by name: those of the same versions that succeeded."""
     try:
@@ -193,6 +170,26 @@ def _kept(path: Path) -> dict[str, Json]:
         return {}
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is not a record of this command: move it away") from error
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on standard error, or a line for each network where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("")
+
+        def tell(text: str, done: int, total: int) -> None:
+            bar.update(task, description=text, completed=done, total=total)
+            if not console.is_terminal:
+                console.print(f"[{done + 1}/{total}] {text}", markup=False)
+
+        yield tell
 
 
 if __name__ == "__main__":

@@ -9,12 +9,23 @@ from cnnport.bench import zoo
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "docs"
 
 
 def test_exports_verifies_measures_and_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert zoo.main(["--no-measure", str(folder), "lenet5"]) == 0
+    (row,) = json.loads((folder / "zoo.json").read_text())["networks"]
+    assert row["p50_ms"] is None
+    assert "|  |" in (folder / "zoo.md").read_text()
+
+    def again(*_: object) -> object:
+        raise AssertionError("a finished network was exported again")
+
+    monkeypatch.setattr(zoo.Zoo, "_exported", again)
     assert zoo.main([str(folder), "lenet5"]) == 0
+    assert not list(folder.parent.rglob("*.onnx"))
     document = json.loads((folder / "zoo.json").read_text())
     (row,) = document["networks"]
     assert (row["name"], row["params"], row["problem"]) == ("lenet5", 61_706, None)
@@ -22,14 +33,20 @@ def test_exports_verifies_measures_and_goes_on(folder: Path, monkeypatch: pytest
     assert row["p50_ms"] > 0
     assert row["bytes"] > 200_000
     assert row["peak_bytes"] > 1e8
+    assert row["ops"]["Gemm"] == 2
     assert document["environment"]["packages"]["torch"]
     assert "| lenet5 | 61,706 | 416,520 |" in (folder / "zoo.md").read_text()
-
-    def again(*_: object) -> object:
-        raise AssertionError("a finished network was run again")
-
-    monkeypatch.setattr(zoo, "_row", again)
+    # What is measured needs neither its file nor another measurement.
+    monkeypatch.setattr(zoo, "_p50_ms", again)
     assert zoo.main([str(folder), "lenet5"]) == 0
+
+
+def test_a_lost_file_is_exported_again(folder: Path) -> None:
+    assert zoo.main(["--no-measure", str(folder), "lenet_300_100"]) == 0
+    (path,) = folder.parent.rglob("*.onnx")
+    path.unlink()
+    assert zoo.main(["--no-measure", str(folder), "lenet_300_100"]) == 0
+    assert path.exists()
 
 
 def test_a_network_that_fails_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
