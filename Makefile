@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train zoo clean
+.PHONY: demo test lint types check train golden zoo clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -45,6 +45,10 @@ check: lint types test
 
 train: $(VENV)/dev.done
 	$(BIN)/python examples/train_digits.py
+
+# Every definition against tests/data/golden_outputs.json, of which the tests check the cheap part; an hour or more.
+golden: $(VENV)/dev.done
+	$(BIN)/python tests/golden_outputs.py
 
 # Hours on two cores; goes on where it stopped, and leaves its result in docs/.
 zoo: $(VENV)/dev.done

@@ -68,7 +68,7 @@ def make_cases(
     """Every artifact on every runtime at every batch size and number of threads, in that order of nesting.
 
     Args:
-        artifacts: The files.
+        artifacts: The files; sizes that they leave open become the native ones that they state.
         runtimes: Names of runtimes.
         batches: Batch sizes; without them, a file's own where it is fixed, and 1 where it is not.
         threads: Numbers of threads; without them, ``default_threads()``.
@@ -76,13 +76,16 @@ def make_cases(
     Raises:
         CnnportError: If a batch size or a number of threads is less than 1.
     """
+    # It brings NumPy, which whoever only reads records does not need.
+    from cnnport.metadata import at_native_size
+
     threads = (default_threads(),) if threads is None else threads
     for name, numbers in (("batch", batches or ()), ("threads", threads)):
         if wrong := [number for number in numbers if number < 1]:
             raise CnnportError(f"{name} must be at least 1, not {wrong[0]}")
     return tuple(
         Case(artifact, runtime, batch, count)
-        for artifact in artifacts
+        for artifact in map(at_native_size, artifacts)
         for runtime in runtimes
         for batch in (_own_batch(artifact),) * (batches is None) + tuple(batches or ())
         for count in threads

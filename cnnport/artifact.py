@@ -94,3 +94,16 @@ class Artifact:
             batch = spec.shape[:1] if spec.dynamic_batch else shape[:1]
             known[name] = replace(spec, shape=(*batch, *shape[1:]))
         return replace(self, inputs=tuple(known.values()))
+
+    def with_sizes(self, sizes: Mapping[str, int]) -> Self:
+        """The same file with dynamic sizes of its inputs settled by name; a dynamic first dimension stays the batch.
+
+        Args:
+            sizes: By the names of dimensions; a name that no input has is passed over.
+        """
+
+        def settled(spec: TensorSpec) -> TensorSpec:
+            rest = (sizes.get(size, size) if isinstance(size, str) else size for size in spec.shape[1:])
+            return replace(spec, shape=(*spec.shape[:1], *rest))
+
+        return replace(self, inputs=tuple(settled(spec) for spec in self.inputs))

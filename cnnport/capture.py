@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 OLDEST_OPSET, NEWEST_OPSET = 18, 23
 
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+# In the place of a module where a node computes sizes and belongs to none.
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 
 
 def named_outputs(result: Any, only: str) -> dict[str, torch.Tensor]:
@@ -55,6 +57,7 @@ def capture(
     output_names: list[str],
     opset: int,
     dynamic_batch: bool,
+    any_size: bool = False,
 ) -> "onnx.ModelProto":
     """Export a module with torch.onnx's dynamo exporter.
 
@@ -64,15 +67,20 @@ def capture(
     Args:
         module: In evaluation mode.
         examples: The inputs by name, in the order of the module's arguments, each N x C x H x W; N is 2 or more
-            where the batch is dynamic, since 1 is taken for a constant.
+            where the batch is dynamic, since 1 is taken for a constant. Where the size is dynamic, all sizes differ
+            and are large enough that none is 1 anywhere within the network.
         output_names: One for each output.
         opset: From ``OLDEST_OPSET`` to ``NEWEST_OPSET``.
         dynamic_batch: Whether the first dimension, the same of all inputs, is left open, as ``batch``.
+        any_size: Whether height and width are left open too, as ``height`` and ``width``.
 
     Raises:
-        ModelError: If torch cannot export the module, or only for one batch size.
+        ModelError: If torch cannot export the module, or only for one batch size or one image size.
     """
-    dynamic = {0: torch.export.Dim("batch")} if dynamic_batch else None
+    dynamic: dict[int, Any] = {0: torch.export.Dim("batch")} if dynamic_batch else {}
+    if any_size:
+        # A range of sizes would have to be known before; what the network turns out to fix is refused below.
+        dynamic |= {2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
     with _quiet(), torch.no_grad():
         try:
             program = torch.onnx.export(
@@ -82,7 +90,7 @@ def capture(
                 opset_version=opset,
                 input_names=list(examples),
                 output_names=output_names,
-                dynamic_shapes=(dynamic,) * len(examples),
+                dynamic_shapes=(dynamic or None,) * len(examples),
                 verbose=False,
             )
         except Exception as error:  # the exporter lets through whatever its stages raise
@@ -92,6 +100,8 @@ def capture(
     # Kept alive, the program would hold every weight a second time.
     del program
     _require_dynamic_batch(model, dynamic_batch)
+    if any_size:
+        _name_sizes(model)
     name_after_modules(model)
     return model
 
@@ -130,7 +140,7 @@ def _module_of(node: "onnx.NodeProto", fixed: set[str]) -> str:
         return str(node.input[1]).removesuffix(".weight")
     for entry in node.metadata_props:
         if entry.key == _SCOPES_KEY:
-            scopes: list[str] = ast.literal_eval(entry.value)
+            scopes: list[str] = [name for name in ast.literal_eval(entry.value) if name != _NO_MODULE]
             # The last scope is the operator; the one before it is the innermost module.
             return str(scopes[-2]) if len(scopes) > 1 else ""
     return ""
@@ -154,6 +164,38 @@ def _require_dynamic_batch(model: "onnx.ModelProto", dynamic_batch: bool) -> Non
             )
 
 
+def _name_sizes(model: "onnx.ModelProto") -> None:
+    """Call the open sizes of all inputs ``height`` and ``width``, those of outputs alike or after the output.
+
+    The exporter names them after its symbols, and those of outputs by formulas over them.
+
+    Raises:
+        ModelError: If a size of an input, or of an output that is a map, is not open.
+    """
+    symbols: dict[str, str] = {}
+    for value in model.graph.input:
+        for size, dim in zip(("height", "width"), _sizes(value), strict=True):
+            if dim.WhichOneof("value") != "dim_param" or symbols.setdefault(dim.dim_param, size) != size:
+                raise ModelError(
+                    f"the network's {size} is not dynamic after export: its forward fixes the size\n"
+                    "export it for one size with --image-size"
+                )
+            dim.dim_param = size
+    for value in model.graph.output:
+        for size, dim in zip(("height", "width"), _sizes(value), strict=False):
+            if dim.WhichOneof("value") != "dim_param":
+                raise ModelError(
+                    f"the {size} of the network's {value.name!r} does not follow the image's after export\n"
+                    "export it for one size with --image-size"
+                )
+            dim.dim_param = symbols.get(dim.dim_param, f"{value.name}_{size}")
+
+
+def _sizes(value: "onnx.ValueInfoProto") -> "list[onnx.TensorShapeProto.Dimension]":
+    """The third dimension and what follows it: height and width of images and maps."""
+    return list(value.type.tensor_type.shape.dim)[2:]
+
+
 def _root_cause(error: BaseException) -> str:
     """The line that says what went wrong: the exporter wraps it in advice of many lines."""
     cause = error
@@ -165,13 +207,15 @@ def _root_cause(error: BaseException) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's warnings about optional packages and deprecations of its own away from users."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Keep away from users: warnings about optional packages and deprecations, inequalities left unsolved."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.fx.experimental.symbolic_shapes")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

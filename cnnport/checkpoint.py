@@ -47,8 +47,9 @@ def load_state(
 ) -> None:
     """Copy a state dict into ``module``, all of it or nothing.
 
-    Wrappers' prefixes are removed, floating-point types converted to the module's. Missing counters of batches, which
-    no output depends on, are set to 0, superfluous ones ignored.
+    Wrappers' prefixes are removed, floating-point types converted to the module's, and the weights of a linear layer
+    reshaped where the module has the convolution that computes the same. Missing counters of batches, which no output
+    depends on, are set to 0, superfluous ones ignored.
 
     Args:
         module: The network.
@@ -65,6 +66,7 @@ def load_state(
     )
     if rename is not None:
         given = rename(given)
+    given = {name: _as_kernels(value, expected.get(name)) for name, value in given.items()}
     given = {name: value for name, value in given.items() if name in expected or not name.endswith(_COUNTER)}
     missing = [name for name in expected if name not in given and not name.endswith(_COUNTER)]
     unexpected = [name for name in given if name not in expected]
@@ -163,6 +165,14 @@ def _strip_prefixes(state: State, expected: Mapping[str, Tensor]) -> State:
             if state and not own and all(name.startswith(prefix) for name in state):
                 state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _as_kernels(given: Tensor, expected: Tensor | None) -> Tensor:
+    """Rows of a linear layer as the kernels of a convolution over all of C x k x k: the same numbers in order."""
+    if expected is None or (given.dim(), expected.dim()) != (2, 4):
+        return given
+    is_same = given.layout == torch.strided and given.shape == (len(expected), expected[0].numel())
+    return given.reshape(expected.shape) if is_same else given
 
 
 def _fits(given: Tensor, expected: Tensor) -> bool:

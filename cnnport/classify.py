@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, ImageError
 from cnnport.images import preprocess_image
-from cnnport.metadata import labels_of, preprocess_of
+from cnnport.metadata import at_native_size, labels_of, preprocess_of
 from cnnport.preprocess import Preprocess, imagenet
 from cnnport.runtimes import Options, Session, require_runtime
 
 # Enough to keep a runtime busy, little enough for any memory.
+# How far float16 probabilities of a thousand classes may miss 1.
+_ROUNDED_SUM = 5e-3
+
 _BATCH = 8
 
 
@@ -63,14 +66,16 @@ def classify(
     spec = artifact.inputs[0]
     size = _BATCH if spec.dynamic_batch else int(spec.shape[0])
     with require_runtime(runtime).open(artifact, Options()) as session:
+        scores = _scores(artifact)
         for start in range(0, len(images), size):
-            yield from _batch(session, images[start : start + size], size, preprocess, labels, top)
+            yield from _batch(session, images[start : start + size], size, scores, preprocess, labels, top)
 
 
 def _batch(
     session: Session,
     paths: Sequence[Path],
     size: int,
+    scores: str,
     preprocess: Preprocess,
     labels: tuple[str, ...] | None,
     top: int,
@@ -84,28 +89,47 @@ def _batch(
             errors.append(None)
         except ImageError as error:
             errors.append(str(error))
-    rows = iter(())
+    rows: Iterator[NDArray[np.float64]] = iter(())
     if arrays:
         # A file of a fixed batch is fed full batches; the surplus answers are dropped.
         padding = 0 if spec.dynamic_batch else size - len(arrays)
         feed = np.stack([*arrays, *[arrays[-1]] * padding]).astype(spec.dtype)
-        logits = session.run({spec.name: feed})[session.outputs[0].name]
-        rows = iter(np.asarray(logits, dtype=np.float64).reshape(len(feed), -1))
+        answers = np.asarray(session.run({spec.name: feed})[scores], dtype=np.float64)
+        rows = (_probabilities(row, scores) for row in answers.reshape(len(feed), -1))
     for path, problem in zip(paths, errors, strict=True):
         yield Classified(path, (), problem) if problem else Classified(path, _best(next(rows), labels, top))
 
 
-def _best(logits: NDArray[np.float64], labels: tuple[str, ...] | None, top: int) -> tuple[Guess, ...]:
-    shifted = np.exp(logits - logits.max())
-    probabilities = shifted / shifted.sum()
+def _probabilities(scores: NDArray[np.float64], output: str) -> NDArray[np.float64]:
+    """The softmax of logits; a capsule network's lengths, and what a file's own Softmax made, as they are."""
+    is_softmax = scores.min() >= 0 and len(scores) > 1 and abs(scores.sum() - 1) < _ROUNDED_SUM
+    if output == "lengths" or is_softmax:
+        return scores
+    shifted = np.exp(scores - scores.max())
+    softmax: NDArray[np.float64] = shifted / shifted.sum()
+    return softmax
+
+
+def _best(probabilities: NDArray[np.float64], labels: tuple[str, ...] | None, top: int) -> tuple[Guess, ...]:
     order = np.argsort(-probabilities, kind="stable")[:top]
     return tuple(
         Guess(int(index), labels[index] if labels else None, float(probabilities[index])) for index in order
     )
 
 
+def _scores(artifact: Artifact) -> str:
+    """The output with a score for each class: ``logits`` beside others, otherwise the first."""
+    chosen = next((spec for spec in artifact.outputs if spec.name == "logits"), artifact.outputs[0])
+    if any(size != 1 for size in chosen.shape[2:]):
+        raise ArtifactError(
+            f"{artifact.path} gives a map of scores, not one score for each class: {chosen}\n"
+            "a network that has a fully convolutional form gives both: cnnport export NETWORK --dense"
+        )
+    return chosen.name
+
+
 def _assumed(artifact: Artifact) -> Preprocess:
-    specs = artifact.inputs
+    specs = at_native_size(artifact).inputs
     if (
         len(specs) != 1
         or len(specs[0].shape) != 4

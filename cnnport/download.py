@@ -36,6 +36,9 @@ Report = Callable[[int, int | None], None]
 
 _RESUMPTIONS = 5
 
+# torchvision, timm and others put the first digits of the hash into the name; eight digits may also be a date.
+_HASH_IN_NAME = re.compile(r"-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.\w+$")
+
 
 def fetch(
     url: str, target: Path, *, sha256: str = "", connect_timeout_s: float, report: Report | None = None
@@ -80,6 +83,12 @@ def public_url(url: str) -> str:
         return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     except ValueError:
         return url.partition("?")[0].partition("#")[0]
+
+
+def hash_in_name(filename: str) -> str:
+    """The first digits of the SHA-256 that a publisher put into a file's name; empty if there are none."""
+    found = _HASH_IN_NAME.search(filename)
+    return found[1] if found else ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from cnnport.metadata import (
     golden_sample,
     golden_to_metadata,
     origin_to_metadata,
+    sizes_to_metadata,
     to_json,
     tool_versions,
 )
@@ -45,8 +46,8 @@ DEFAULT_OPSET = 20
 _BATCHES = (1, 3, 8)
 _SEEDS = (0, 1)
 
-# After a pass the first cases decide, after the last step all of them do.
-_CASES_PER_PASS = 2
+# A network in another form is held against the network itself at so many batch sizes.
+_ORIGINAL_BATCHES = 2
 
 # Kernels differ between machines more than within one; a wrong weight is off by far more than this.
 _GOLDEN_SLACK = 10.0
@@ -84,13 +85,24 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A network ready to be captured."""
+    """A network ready to be captured.
+
+    Attributes:
+        module: The network, or its fully convolutional form.
+        original: The network, where ``module`` is another form of it.
+        native_shape: Channels, height, width that ``original`` takes.
+        input_shape: Those that the file is verified at first; its only ones unless ``any_size``.
+        any_size: Whether the file leaves height and width open.
+    """
 
     source: Source
     module: "nn.Module"
+    original: "nn.Module | None"
     weights: LoadedWeights
     origin: Origin
+    native_shape: tuple[int, int, int]
     input_shape: tuple[int, int, int]
+    any_size: bool
 
 
 def export(
@@ -105,6 +117,7 @@ def export(
     num_classes: int | None = None,
     in_channels: int | None = None,
     passes: tuple[Pass, ...] = DEFAULT_PASSES,
+    dense: bool = False,
     overwrite: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
     on_download: Callable[[int, int | None], None] | None = None,
@@ -112,16 +125,18 @@ def export(
     """Export a network as one verified ONNX file.
 
     Args:
-        model: A zoo name or alias, ``package.module:callable`` or ``path/to/file.py:callable``.
+        model: A zoo name or alias, ``timm:NAME``, ``torchvision:NAME``, ``package.module:callable`` or
+            ``path/to/file.py:callable``.
         path: The file to write.
         weights: ``auto``, ``default``, ``random``, a .pth or .safetensors file, or a URL.
         seed: Of random weights.
         opset: Version of the default operator set.
         batch: A fixed batch size; None leaves the batch dynamic.
-        image_size: Height and width; None for the network's own.
+        image_size: Height and width; None for the network's own, and any other where it takes any.
         num_classes: None for the network's own.
         in_channels: None for the network's own.
         passes: Graph passes, in order.
+        dense: Whether to export the network's fully convolutional form, for images from its native size on.
         overwrite: Whether an existing file may be replaced.
         on_step: Told the name of each step when it begins.
         on_download: Told the bytes so far and in all while weights are fetched.
@@ -145,21 +160,23 @@ def export(
     require_runtime("ort-cpu")
 
     on_step("weights")
-    prepared = _prepare(model, weights, seed, image_size, num_classes, in_channels, on_download)
+    prepared = _prepare(model, weights, seed, image_size, num_classes, in_channels, dense, on_download)
     on_step("reference")
-    from cnnport.reference import Reference
-
-    reference = Reference(
-        prepared.module,
-        prepared.input_shape,
-        input_names=prepared.source.input_names,
-        output_name=prepared.source.output_name,
-        batches=_BATCHES if batch is None else (batch,),
-        seeds=_SEEDS,
-    )
-    graph, steps, reports = _make_graph(prepared.module, reference, opset, batch, passes, on_step)
+    batches = _BATCHES if batch is None else (batch,)
+    reference = _reference(prepared, batches)
+    original = _original(prepared, batches[:_ORIGINAL_BATCHES])
+    if original is not None and not (found := original.check_module(prepared.module)).ok:
+        raise CheckFailedError(
+            f"{model}: its fully convolutional form does not compute what it computes: {found}\n"
+            "nothing was written"
+        )
+    graph, steps, reports = _make_graph(prepared, reference, opset, batch, passes, on_step)
     on_step("verify")
     verdict = reference.check(graph, optimize=True)
+    if verdict.ok and original is not None and prepared.any_size:
+        # Held against the network itself too: the two differences must not add up.
+        found = original.check(graph, optimize=True)
+        verdict = verdict if found.ok else found
     if not verdict.ok:
         raise CheckFailedError(
             f"{model}: the ONNX graph does not compute what PyTorch computes: {verdict}\nnothing was written"
@@ -184,20 +201,67 @@ def _prepare(
     image_size: tuple[int, int] | None,
     num_classes: int | None,
     in_channels: int | None,
+    dense: bool,
     on_download: Callable[[int, int | None], None] | None,
 ) -> _Prepared:
     source = find_source(model)
+    if dense and source.any_size:
+        raise ModelError(f"{source.name} takes images of any size as it is: export it without --dense")
     module = source.build(num_classes, in_channels)
-    channels, height, width = source.input_shape
-    shape = (in_channels or channels, *(image_size or (height, width)))
-    loaded = load_weights(module, source.spec, weights, seed=seed, input_shape=shape, report=on_download)
+    channels, *size = source.input_shape
+    # What states nothing is told by --image-size what it was made for.
+    is_told = dense and source.spec is None and image_size is not None
+    native = (in_channels or channels, *(image_size if is_told and image_size else (size[0], size[1])))
+    shape = (native[0], *(image_size or native[1:]))
+    loaded = load_weights(
+        module, source.spec, weights, seed=seed, input_shape=native if dense else shape, report=on_download
+    )
     module.requires_grad_(False).eval()
-    origin = Origin(source.name, loaded.kind, loaded.origin, loaded.sha256, seed, num_classes, in_channels)
-    return _Prepared(source, module, loaded, origin, shape)
+    original = None
+    if dense:
+        from cnnport.dense import dense_form
+
+        original, module = module, dense_form(module, native, output_name=source.output_name)
+    origin = Origin(
+        source.name, loaded.kind, loaded.origin, loaded.sha256, seed, num_classes, in_channels, dense
+    )
+    any_size = (dense or source.any_size) and (image_size is None or is_told)
+    return _Prepared(source, module, original, loaded, origin, native, shape, any_size)
+
+
+def _reference(prepared: _Prepared, batches: tuple[int, ...]) -> "Reference":
+    """What the file is to compute."""
+    from cnnport.reference import Reference
+
+    return Reference(
+        prepared.module,
+        prepared.input_shape,
+        input_names=prepared.source.input_names,
+        output_name=prepared.source.output_name,
+        batches=batches,
+        seeds=_SEEDS,
+        any_size=prepared.any_size,
+    )
+
+
+def _original(prepared: _Prepared, batches: tuple[int, ...]) -> "Reference | None":
+    """What another form of a network is to compute at its native size; None where there is no other form."""
+    from cnnport.reference import Reference
+
+    if prepared.original is None:
+        return None
+    return Reference(
+        prepared.original,
+        prepared.native_shape,
+        input_names=prepared.source.input_names,
+        output_name=prepared.source.output_name,
+        batches=batches,
+        seeds=_SEEDS[:1],
+    )
 
 
 def _make_graph(
-    module: "nn.Module",
+    prepared: _Prepared,
     reference: "Reference",
     opset: int,
     batch: int | None,
@@ -219,22 +283,22 @@ def _make_graph(
 
     def mismatch(candidate: "onnx.ModelProto") -> str | None:
         try:
-            verdict = reference.check(candidate, optimize=False, cases=_CASES_PER_PASS)
+            verdict = reference.check(candidate, optimize=False, cases=reference.quick)
         except (ArtifactError, FeedError) as error:
             # A graph that the runtime refuses is the pass's fault as much as a wrong result.
             return str(error)
         return None if verdict.ok else str(verdict)
 
-    feeds = reference.feeds(1 if batch is None else 0)
-    examples = {name: torch.from_numpy(values) for name, values in feeds.items()}
+    examples = {name: torch.from_numpy(values) for name, values in reference.example().items()}
     graph = timed(
         "torch.onnx",
         lambda: capture.capture(
-            module,
+            prepared.module,
             examples,
             output_names=list(reference.outputs[0]),
             opset=min(max(opset, capture.OLDEST_OPSET), capture.NEWEST_OPSET),
             dynamic_batch=batch is None,
+            any_size=prepared.any_size,
         ),
     )
     graph = timed("onnxsim", lambda: simplify(graph))
@@ -262,11 +326,11 @@ def _describe(
 ) -> dict[str, str]:
     source = prepared.source
     outputs = reference.outputs[0]
-    batch, seed = reference.cases[0]
+    first = reference.cases[0]
     slack = _GOLDEN_SLACK * max(FP32_TOLERANCE, verdict.worst.error)
     golden = Golden(
-        seed=seed,
-        batch=batch,
+        seed=first.seed,
+        batch=first.batch,
         outputs={name: golden_sample(values) for name, values in outputs.items()},
         tolerance={
             name: float(f"{slack * max(spread_of(values), 1e-6):.3g}") for name, values in outputs.items()
@@ -285,10 +349,11 @@ def _describe(
         **golden_to_metadata(golden),
     }
     channels, *size = prepared.input_shape
+    if prepared.any_size:
+        metadata |= sizes_to_metadata({"height": size[0], "width": size[1]})
     if source.preprocess is not None and source.preprocess.channels == channels:
         metadata["cnnport.preprocess"] = to_json(source.preprocess.resized((size[0], size[1])).to_json())
-    if source.labels is not None and {values.shape[-1] for values in outputs.values()} == {
-        len(source.labels)
-    }:
+    scores = outputs.get(source.output_name)
+    if source.labels is not None and scores is not None and scores.shape[1:] == (len(source.labels),):
         metadata["cnnport.labels"] = to_json(source.labels)
     return metadata

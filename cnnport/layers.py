@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def conv_bn(
@@ -38,14 +39,27 @@ def conv_relu(
     return [nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups), nn.ReLU(inplace=True)]
 
 
-def local_response_norm(alpha: float = 1e-4) -> nn.LocalResponseNorm:
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """torch's, written without the sizes of its input, so that a graph for images of any size does without them."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """N x C x H x W to the same."""
+        before = self.size // 2
+        squares = functional.pad(
+            (features * features).unsqueeze(1), (0, 0, 0, 0, before, (self.size - 1) // 2)
+        )
+        mean = functional.avg_pool3d(squares, (self.size, 1, 1), stride=1).squeeze(1)
+        return features / (mean * self.alpha + self.k).pow(self.beta)
+
+
+def local_response_norm(alpha: float = 1e-4) -> LocalResponseNorm:
     """Each value divided by (2 + alpha * sum of the squares of 5 neighbouring channels)^0.75.
 
     Source: section 3.3 of Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks, 2012.
     torch takes the mean of the squares in place of the sum, hence the factor.
     """
     channels = 5
-    return nn.LocalResponseNorm(channels, alpha * channels, beta=0.75, k=2.0)
+    return LocalResponseNorm(channels, alpha * channels, beta=0.75, k=2.0)
 
 
 def linear_classifier(inputs: int, num_classes: int, hidden: int = 4096) -> nn.Sequential:

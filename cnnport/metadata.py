@@ -36,6 +36,7 @@ class Origin:
         seed: Of random weights.
         num_classes: As passed to the builder; None for the network's own.
         in_channels: Likewise.
+        dense: Whether the network was brought into its fully convolutional form.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Origin:
     seed: int
     num_classes: int | None
     in_channels: int | None
+    dense: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,13 @@ def golden_sample(output: NDArray[np.generic]) -> NDArray[np.float32]:
 
 def origin_to_metadata(origin: Origin) -> dict[str, str]:
     """The entries that hold an origin."""
+    build = {"seed": origin.seed, "num_classes": origin.num_classes, "in_channels": origin.in_channels}
     return {
         "cnnport.model": origin.model,
         "cnnport.weights": origin.weights,
         "cnnport.weights_origin": origin.weights_origin,
         "cnnport.weights_sha256": origin.weights_sha256,
-        "cnnport.build": to_json(
-            {"seed": origin.seed, "num_classes": origin.num_classes, "in_channels": origin.in_channels}
-        ),
+        "cnnport.build": to_json({**build, "dense": True} if origin.dense else build),
     }
 
 
@@ -100,6 +101,7 @@ def origin_of(artifact: Artifact) -> Origin | None:
             seed=int(build["seed"]),
             num_classes=build["num_classes"],
             in_channels=build["in_channels"],
+            dense=bool(build.get("dense", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.build") from error
@@ -151,6 +153,24 @@ def labels_of(artifact: Artifact) -> tuple[str, ...] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.labels")
     return tuple(names)
+
+
+def sizes_to_metadata(sizes: Mapping[str, int]) -> dict[str, str]:
+    """The entry that holds the native sizes of dynamic dimensions, by their names; none if there are none."""
+    return {"cnnport.native_sizes": to_json(dict(sizes))} if sizes else {}
+
+
+def at_native_size(artifact: Artifact) -> Artifact:
+    """The same file with the dynamic sizes of its inputs, other than the batch, settled as it states them.
+
+    Inputs for which it states nothing stay as they are. Raises ``ArtifactError``.
+    """
+    if "cnnport.native_sizes" not in artifact.metadata:
+        return artifact
+    sizes = _json(artifact, "cnnport.native_sizes")
+    if not isinstance(sizes, dict) or not all(type(size) is int and size > 0 for size in sizes.values()):
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.native_sizes")
+    return artifact.with_sizes(sizes)
 
 
 def tool_versions() -> dict[str, str]:

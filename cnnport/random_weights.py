@@ -6,6 +6,12 @@ stream, seeded by (seed, parameter name), so that adding a layer does not change
 of the raw stream scaled by a power of two, which float32 holds exactly, times the bound: one correctly
 rounded product, and so the same bits everywhere.
 
+No parameter keeps what its constructor set, which may come from torch's random state, or hide faults. Norms, batch
+norms among them, get both parameters from U(0.5, 1.5): were gamma 1 and beta 0, nobody would notice them lost or
+swapped. Every other vector gets U(1/8, 3/8), which does for all that a vector is used for: the scale of a residual
+branch counts (ConvNeXt's constructor leaves it at 1e-6, so that the blocks might as well be missing), a PReLU bends,
+a shift shows. Every other tensor of more axes is taken for a matrix, or kernels, and gets He-uniform values.
+
 Calibration. One forward pass over a small seeded batch then sets what depends on the data, layer by layer,
 each layer seeing its predecessors already calibrated:
 
@@ -35,24 +41,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from cnnport.errors import ModelError, WeightsError, first_line
+from cnnport.errors import WeightsError
+from cnnport.misfit import explain
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _SQUARES_PX = (1, 8, 64)
 _STATISTIC_BITS = 10
+_NORMS = _NormBase | nn.LayerNorm | nn.GroupNorm | nn.RMSNorm
 _RAW_AT_ONCE = 1 << 20
 
 
 def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int], inputs: int = 1) -> None:
     """Give ``module`` seeded weights and calibrated batch-norm statistics, in place.
 
-    Afterwards it is in evaluation mode and float32. Layers other than convolutions, linear layers and batch
-    norms keep what their constructor set. The global random state of torch and numpy is left alone.
+    Afterwards it is in evaluation mode and float32, and no parameter has what its constructor set; buffers that are
+    no statistics of norms keep it. The global random state of torch and numpy is left alone.
 
     Args:
         module: Any network that maps N x C x H x W tensors to logits.
@@ -79,28 +87,38 @@ def randomize(module: nn.Module, seed: int, input_shape: tuple[int, int, int], i
         try:
             _calibrate(module, images)
         except Exception as error:
-            shape = "x".join(str(size) for size in images[0].shape)
-            reason = first_line(error)
-            raise ModelError(f"the network cannot process a {shape} input: {reason}") from error
+            raise explain(module, [input_shape] * inputs, error) from error
     module.float()
 
 
 def _draw(module: nn.Module, seed: int) -> None:
-    """He-uniform weights, shifts around 1, batch norms far from the identity and still without statistics."""
+    """Overwrite every parameter; batch norms are then far from the identity and still without statistics."""
     for name, layer in module.named_modules():
-        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-        if isinstance(layer, _BatchNorm):
+        if isinstance(layer, _NormBase):
             layer.reset_running_stats()
-            # Were gamma 1 and beta 0, as constructors leave them, nobody would notice them lost or swapped.
-            _fill(weight, seed, f"{name}.weight", 0.5, centre=1.0)
-            _fill(bias, seed, f"{name}.bias", 0.5, centre=1.0)
-        elif isinstance(layer, _ConvNd | nn.Linear):
-            _fill(weight, seed, f"{name}.weight", math.sqrt(6 / _fan_in(layer)))
-            _fill(bias, seed, f"{name}.bias", 0.5, centre=1.0)
+        for own_name, parameter in layer.named_parameters(recurse=False):
+            if parameter.is_floating_point():
+                centre, bound = _range(layer, own_name, parameter)
+                _fill(parameter, seed, f"{name}.{own_name}", bound, centre=centre)
+
+
+def _range(layer: nn.Module, own_name: str, parameter: nn.Parameter) -> tuple[float, float]:
+    """Centre of what a parameter is drawn from, and the largest distance to it."""
+    if isinstance(layer, _ConvNd | nn.Linear) and own_name == "weight":
+        return 0.0, math.sqrt(6 / _fan_in(layer))
+    if isinstance(layer, _ConvNd | nn.Linear | _NORMS) and own_name in {"weight", "bias"}:
+        return 1.0, 0.5
+    sizes = [size for size in parameter.shape if size > 1]
+    if len(sizes) > 1:
+        return 0.0, math.sqrt(6 / math.prod(sizes[1:]))
+    return 0.25, 0.125
 
 
 def _fan_in(layer: "_ConvNd | nn.Linear") -> float:
     """Number of products that are summed up in one output value."""
+    if isinstance(own := getattr(layer, "fan_in", None), int | float):
+        # The layer knows that more, or less, is summed up than its shape says: see capsnet.
+        return own
     if isinstance(layer, _ConvTransposeNd):
         # Only one in stride x stride positions of the kernel meets an input.
         taps = math.prod(layer.kernel_size) / math.prod(layer.stride)
@@ -108,10 +126,8 @@ def _fan_in(layer: "_ConvNd | nn.Linear") -> float:
     return max(1.0, layer.weight[0].numel())
 
 
-def _fill(parameter: object, seed: int, name: str, bound: float, *, centre: float = 0.0) -> None:
-    """Overwrite a parameter with U(centre - bound, centre + bound); what is no parameter is passed over."""
-    if not isinstance(parameter, nn.Parameter):
-        return
+def _fill(parameter: nn.Parameter, seed: int, name: str, bound: float, *, centre: float) -> None:
+    """Overwrite a parameter with U(centre - bound, centre + bound)."""
     values = _uniform(f"{seed}/{name}", parameter.numel())
     np.multiply(values, np.float32(bound), out=values)
     np.add(values, np.float32(centre), out=values)
@@ -169,13 +185,18 @@ def _calibrate(module: nn.Module, images: list[Tensor]) -> None:
 
     with ExitStack() as stack:
         for layer in module.modules():
-            if isinstance(layer, _BatchNorm) and layer.running_mean is not None:
+            if isinstance(layer, _NormBase) and layer.running_mean is not None:
                 stack.callback(layer.register_forward_pre_hook(before).remove)
-            elif isinstance(layer, _ConvNd | nn.Linear) and isinstance(layer.bias, nn.Parameter):
+            elif isinstance(layer, _ConvNd | nn.Linear) and _owns(layer, "weight") and _owns(layer, "bias"):
                 stack.callback(layer.register_forward_hook(after).remove)
-        stack.enter_context(_one_thread())
+        stack.enter_context(one_thread())
         stack.enter_context(torch.no_grad())
         module(*images)
+
+
+def _owns(layer: nn.Module, name: str) -> bool:
+    """Whether that is a parameter; parametrizations put there what they compute from others."""
+    return isinstance(getattr(layer, name), nn.Parameter)
 
 
 def _take_statistics(layer: nn.Module, features: Tensor) -> None:
@@ -219,7 +240,7 @@ def _coarse(statistic: Tensor) -> Tensor:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Keep torch on one thread.
 
     Float64 convolutions are many small matrix products, one for each group: on two threads whose cores others

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def module_of(artifact: Artifact) -> "nn.Module":
-    """Build the network that a file was exported from, with the same weights, in evaluation mode.
+    """Build the network that a file was exported from, in the same form and with the same weights, for evaluation.
 
     Only what the file may be trusted with is done: networks of the zoo, with official or seeded weights. A file
     cannot make cnnport import a module, open a path or fetch from an address that it names.
@@ -43,4 +43,9 @@ def module_of(artifact: Artifact) -> "nn.Module":
         raise ArtifactError(
             f"{artifact.path}: {spec.name} has other {origin.weights} weights today than in the file"
         )
-    return module.eval()
+    module.eval()
+    if not origin.dense:
+        return module
+    from cnnport.dense import dense_form
+
+    return dense_form(module, shape, output_name=spec.output_name)

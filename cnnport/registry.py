@@ -74,6 +74,8 @@ class ModelSpec:
         output_shape: Of one output, without the batch; ``(classes,)`` if it is not given.
         params_with_aux: Parameters of the network with its auxiliary heads, where it has them.
         input_names: One for each input.
+        output_name: What the output is.
+        any_size: Whether it takes images of other sizes as well, and its export leaves height and width open.
         builder: Overrides the family's function; for networks registered from outside.
     """
 
@@ -91,6 +93,8 @@ class ModelSpec:
     output_shape: tuple[int, ...] = ()
     params_with_aux: int | None = None
     input_names: tuple[str, ...] = ("input",)
+    output_name: str = "logits"
+    any_size: bool = False
     builder: "Callable[..., nn.Module] | None" = None
 
     def build(self, *, num_classes: int | None = None, in_channels: int | None = None) -> "nn.Module":

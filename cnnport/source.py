@@ -1,4 +1,4 @@
-"""From what a user calls a network to something that can be built: a zoo name, or a callable of their own."""
+"""From what a user calls a network to something that can be built: a zoo name, a library's, or a callable."""
 
 import importlib
 import importlib.util
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnport import registry
+from cnnport import libraries, registry
 from cnnport.errors import CnnportError, ModelError, first_line
+from cnnport.libraries import LibrarySpec
 from cnnport.preprocess import Preprocess
 from cnnport.registry import ModelSpec
 
@@ -26,33 +27,41 @@ class Source:
     """A network that can be built.
 
     Attributes:
-        name: The zoo name, or the callable as it was written.
-        spec: The facts, for a network of the zoo.
+        name: The zoo name, or the library's or the callable as it was written.
+        spec: The facts, for a network of the zoo or of a library.
         build: Takes ``num_classes`` and ``in_channels``, each a number or None.
         input_shape: Channels, height, width of its native input.
-        preprocess: Known for the zoo only.
+        preprocess: From a picture to the input, where known.
         labels: Class names by index, where known.
         output_name: What the output is called in the graph, where it is the only one.
         input_names: What the inputs are called, in the order of the network's arguments; all have the same shape.
+        any_size: Whether it takes images of other sizes as well.
     """
 
     name: str
-    spec: ModelSpec | None
+    spec: ModelSpec | LibrarySpec | None
     build: "Callable[[int | None, int | None], nn.Module]"
     input_shape: tuple[int, int, int]
     preprocess: Preprocess | None
     labels: tuple[str, ...] | None
     output_name: str
     input_names: tuple[str, ...] = ("input",)
+    any_size: bool = False
 
 
 def find_source(model: str) -> Source:
-    """Look up ``model``: a zoo name or alias, ``package.module:callable``, or ``path/to/file.py:callable``.
+    """Look up ``model``.
+
+    Args:
+        model: A zoo name or alias, ``timm:NAME``, ``torchvision:NAME``, ``package.module:callable``, or
+            ``path/to/file.py:callable``.
 
     Raises:
-        UnknownNameError: If it is no name of the zoo.
-        ModelError: If the callable cannot be found.
+        UnknownNameError: If it is no name of the zoo, or of the library.
+        ModelError: If the callable cannot be found, or the library is not installed.
     """
+    if found := libraries.split(model):
+        return _from_library(*found)
     if ":" in model:
         return _from_callable(model)
     if model.endswith(".onnx"):
@@ -65,7 +74,22 @@ def find_source(model: str) -> Source:
         input_shape=spec.input_shape,
         preprocess=spec.preprocess,
         labels=registry.labels(spec.labels) if spec.labels else None,
-        output_name="logits",
+        output_name=spec.output_name,
+        input_names=spec.input_names,
+        any_size=spec.any_size,
+    )
+
+
+def _from_library(library: str, name: str) -> Source:
+    spec = libraries.find(library, name)
+    return Source(
+        name=spec.name,
+        spec=spec,
+        build=lambda classes, channels: spec.build(num_classes=classes, in_channels=channels),
+        input_shape=spec.input_shape,
+        preprocess=spec.preprocess,
+        labels=spec.labels,
+        output_name="output" if spec.labels is None else "logits",
         input_names=spec.input_names,
     )
 
@@ -84,6 +108,11 @@ def _from_callable(model: str) -> Source:
 
         wanted = {"num_classes": classes, "in_channels": channels}
         given = {key: value for key, value in wanted.items() if value is not None}
+        if any(value < 1 for value in given.values()):
+            raise ModelError(f"{model}: the number of classes and of input channels is at least 1")
+        if not _takes(target, "in_channels"):
+            # It then says what the input is, as the size does, and the network has to cope with it.
+            given.pop("in_channels", None)
         try:
             inspect.signature(target).bind(**given)
         except TypeError as error:
@@ -101,6 +130,14 @@ def _from_callable(model: str) -> Source:
     # A path names a machine, not a network: the file's metadata gets the last part of it.
     name = f"{Path(place).name}:{attribute}" if place.endswith(".py") else model
     return Source(name, None, build, _DEFAULT_INPUT, None, None, "output")
+
+
+def _takes(target: Callable[..., Any], argument: str) -> bool:
+    try:
+        known = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # builtins may have none
+        return False
+    return argument in known or any(one.kind is inspect.Parameter.VAR_KEYWORD for one in known.values())
 
 
 def _import(name: str) -> Any:

@@ -27,7 +27,7 @@ def artifact_of(
     them; a user's own network or checkpoint may have changed since and is exported each time.
 
     Args:
-        model: An .onnx file, a zoo name or alias, or ``module:callable``.
+        model: An .onnx file, a zoo name or alias, a library's network, or ``module:callable``.
         weights: For networks, as in ``export``.
         on_step: Told the name of each step of an export.
         on_warning: Told in a sentence why weights are random.

@@ -11,7 +11,15 @@ from cnnport.compare import compare
 from cnnport.errors import ArtifactError, CnnportError
 from cnnport.golden import seeded_input
 from cnnport.graphs.convert_opset import problem
-from cnnport.metadata import FORMAT, golden_of, golden_sample, labels_of, origin_of, preprocess_of
+from cnnport.metadata import (
+    FORMAT,
+    at_native_size,
+    golden_of,
+    golden_sample,
+    labels_of,
+    origin_of,
+    preprocess_of,
+)
 from cnnport.onnxfile import (
     CHECKSUM_KEY,
     INITIALIZERS_KEY,
@@ -93,6 +101,7 @@ def _metadata(artifact: Artifact) -> Check:
     stated = artifact.metadata
     try:
         preprocess, labels, origin = preprocess_of(artifact), labels_of(artifact), origin_of(artifact)
+        inputs = at_native_size(artifact).inputs
     except ArtifactError as error:
         return Check("metadata", False, str(error))
     faults = []
@@ -100,9 +109,7 @@ def _metadata(artifact: Artifact) -> Check:
         faults.append(f"format {stated.get('cnnport.format')}, known is {FORMAT}")
     if stated.get("cnnport.opset") != str(artifact.opset):
         faults.append(f"states opset {stated.get('cnnport.opset')}, has {artifact.opset}")
-    if preprocess and [spec.shape[1:] for spec in artifact.inputs[:1]] != [
-        (preprocess.channels, *preprocess.size)
-    ]:
+    if preprocess and [spec.shape[1:] for spec in inputs[:1]] != [(preprocess.channels, *preprocess.size)]:
         faults.append(f"preprocessing gives {preprocess.channels}x{preprocess.size[0]}x{preprocess.size[1]}")
     if labels and artifact.outputs[0].shape[-1:] != (len(labels),):
         faults.append(f"{len(labels)} labels for {artifact.outputs[0]}")
@@ -118,7 +125,7 @@ def _golden(artifact: Artifact, run: Callable[[Tensors], dict[str, Array]]) -> l
     golden = golden_of(artifact)
     if golden is None or not golden.outputs:
         return [Check("golden output", False, "the file holds none")]
-    answer = run(seeded_input(artifact.inputs, golden.batch, golden.seed))
+    answer = run(seeded_input(at_native_size(artifact).inputs, golden.batch, golden.seed))
     checks = []
     for name, expected in golden.outputs.items():
         got = golden_sample(answer[name]) if name in answer else np.empty(0, np.float32)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from cnnport.checkpoint import State, load_state, read_checkpoint
-from cnnport.download import Report, fetch, public_url
+from cnnport.download import Report, fetch, hash_in_name, public_url
 from cnnport.errors import WeightsError, first_line
 from cnnport.files import has_sha256
+from cnnport.libraries import LibrarySpec
 from cnnport.random_weights import randomize
 from cnnport.registry import ModelSpec, OfficialWeights
 
@@ -26,8 +26,7 @@ from cnnport.registry import ModelSpec, OfficialWeights
 _AUTO_CONNECT_S = 2.0
 _CONNECT_S = 10.0
 
-# torchvision, timm and others put the first digits of the hash into the name; eight digits may also be a date.
-_HASH_IN_NAME = re.compile(r"-(?!(?:19|20)\d{6}\.)([0-9a-f]{8,64})\.\w+$")
+AnySpec = ModelSpec | LibrarySpec
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class LoadedWeights:
 
 def load_weights(
     module: nn.Module,
-    spec: ModelSpec | None,
+    spec: AnySpec | None,
     source: str,
     *,
     seed: int = 0,
@@ -60,7 +59,7 @@ def load_weights(
 
     Args:
         module: The network, as its builder made it.
-        spec: Its facts; None for a user's own network.
+        spec: Its facts, from the zoo or from a library; None for a user's own network.
         source: ``auto`` (official weights where they can be had at once, else random ones with a warning; a user's
             own network keeps its parameters), ``default`` (official weights or an error), ``random``, the path of a
             checkpoint, or its http or https address, which may end in ``#sha256=...``.
@@ -140,7 +139,7 @@ def _loaded(
 
 def _random(
     module: nn.Module,
-    spec: ModelSpec | None,
+    spec: AnySpec | None,
     seed: int,
     input_shape: tuple[int, int, int],
     warning: str | None,
@@ -153,7 +152,7 @@ def _random(
 
 def _official_or_random(
     module: nn.Module,
-    spec: ModelSpec | None,
+    spec: AnySpec | None,
     is_auto: bool,
     seed: int,
     input_shape: tuple[int, int, int],
@@ -162,27 +161,41 @@ def _official_or_random(
     with ExitStack() as stack:
         try:
             weights = _fitting_weights(module, spec)
-            path = stack.enter_context(
-                _official_file(weights, _AUTO_CONNECT_S if is_auto else _CONNECT_S, report)
-            )
+            limit_s = _AUTO_CONNECT_S if is_auto else _CONNECT_S
+            # A library may have the file already, in a cache of its own.
+            local = spec.local if isinstance(spec, LibrarySpec) else None
+            path = local or stack.enter_context(_official_file(weights, limit_s, report))
         except WeightsError as error:
             if not is_auto:
                 raise
             reason = first_line(error)
             return _random(module, spec, seed, input_shape, f"the weights are random (seed {seed}): {reason}")
-        load_state(module, read_checkpoint(path), weights.filename, _renames(spec))
+        load_state(module, _translated(read_checkpoint(path), spec), weights.filename, _renames(spec))
         return _loaded(module, "default", public_url(weights.location))
 
 
-def _fitting_weights(module: nn.Module, spec: ModelSpec | None) -> OfficialWeights:
+def _translated(state: State, spec: AnySpec | None) -> State:
+    """A library's published checkpoint, in the names and shapes of its networks today."""
+    if not isinstance(spec, LibrarySpec) or spec.translate is None:
+        return state
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return spec.translate(state)
+    except Exception as error:  # whatever the library raises is told as the checkpoint's fault
+        raise WeightsError(f"{spec.name} does not load its own weights: {first_line(error)}") from error
+
+
+def _fitting_weights(module: nn.Module, spec: AnySpec | None) -> OfficialWeights:
     """The official weights, if there are any and the network still has their shapes. Raises ``WeightsError``."""
     advice = "\nuse --weights random, or a file or address of your own"
     if spec is None:
         raise WeightsError(f"a network of your own has no official weights{advice}")
     if spec.weights is None:
-        raise WeightsError(f"{spec.name} has no official weights{advice}")
+        unread = "" if isinstance(spec, ModelSpec) else " that are tensors in a file"
+        raise WeightsError(f"{spec.name} has no official weights{unread}{advice}")
     # Without memory and time for values, except where a builder from outside may need them.
-    with torch.random.fork_rng(devices=[]), torch.device("meta" if spec.builder is None else "cpu"):
+    is_own = isinstance(spec, ModelSpec) and spec.builder is None
+    with torch.random.fork_rng(devices=[]), torch.device("meta" if is_own else "cpu"):
         official = spec.build().state_dict()
     own = module.state_dict()
     for name in official | own:
@@ -211,13 +224,20 @@ def _official_file(
                 )
             yield path
         return
-    target = cache_folder() / weights.filename
+    # Without a hash in it a name is as common as model.safetensors.
+    target = cache_folder() / (weights.filename if weights.sha256 else _name_of(weights.location))
     shared = Path(torch.hub.get_dir()) / "checkpoints" / weights.filename
-    for path in (target, shared):
+    for path in (target, shared) if weights.sha256 else (target,):
         if path.is_file() and has_sha256(path, weights.sha256):
             yield path
             return
     yield _fetch_to_cache(weights.location, target, weights.sha256, connect_timeout_s, report)
+
+
+def _name_of(url: str) -> str:
+    """What a file from some address is called in the cache."""
+    name = public_url(url).rsplit("/", 1)[-1] or "weights"
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-100:]}"
 
 
 def _fetch_to_cache(
@@ -235,14 +255,11 @@ def _fetch_to_cache(
         raise WeightsError(f"{reason}\nit belongs at {target}; {found}") from error
 
 
-def _from_url(module: nn.Module, spec: ModelSpec | None, source: str, report: Report | None) -> LoadedWeights:
+def _from_url(module: nn.Module, spec: AnySpec | None, source: str, report: Report | None) -> LoadedWeights:
     url, _, fragment = source.partition("#")
     name = public_url(url).rsplit("/", 1)[-1] or "weights"
-    in_name = _HASH_IN_NAME.search(name)
-    sha256 = (
-        fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else in_name[1] if in_name else ""
-    )
-    target = cache_folder() / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{name[-100:]}"
+    sha256 = fragment.removeprefix("sha256=") if fragment.startswith("sha256=") else hash_in_name(name)
+    target = cache_folder() / _name_of(url)
     warning = None
     if not sha256:
         # What lies in the cache may not be what the address serves today.
@@ -259,9 +276,9 @@ def _from_url(module: nn.Module, spec: ModelSpec | None, source: str, report: Re
     return _loaded(module, "url", public_url(url), warning)
 
 
-def _renames(spec: ModelSpec | None) -> Callable[[State], State] | None:
+def _renames(spec: AnySpec | None) -> Callable[[State], State] | None:
     """The family's translation of older checkpoints' names, if it has one."""
-    if spec is None or spec.builder is not None:
+    if not isinstance(spec, ModelSpec) or spec.builder is not None:
         return None
     found: Callable[[State], State] | None = getattr(
         import_module(f"cnnport.models.{spec.family}"), "rename_keys", None

@@ -101,7 +101,7 @@ class TorchLaunch:
         self._inputs = inputs
         self._names = names
         self._mode = torch.inference_mode
-        self._results: Tensor | tuple[Tensor, ...] = ()
+        self._results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = ()
 
     def __call__(self) -> None:
         """Run."""
@@ -113,6 +113,10 @@ class TorchLaunch:
 
     def outputs(self) -> dict[str, Array]:
         """Copies of the outputs of the last run."""
-        results = self._results if isinstance(self._results, tuple) else (self._results,)
+        results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = self._results
+        if isinstance(results, dict):
+            results = tuple(results[name] for name in self._names)
+        elif not isinstance(results, tuple):
+            results = (results,)
         arrays = [result.numpy().copy() for result in results]
         return dict(zip(self._names, arrays, strict=True))

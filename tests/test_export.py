@@ -229,14 +229,17 @@ def test_several_outputs(nets: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "inputs"),
-    [("siamese_lenet", ("left", "right")), ("triplet_mnist", ("anchor", "positive", "negative"))],
+    ("name", "inputs", "output"),
+    [
+        ("siamese_lenet", ("left", "right"), "distance"),
+        ("triplet_mnist", ("anchor", "positive", "negative"), "distances"),
+    ],
 )
-def test_several_inputs(exported: Exported, name: str, inputs: tuple[str, ...]) -> None:
+def test_several_inputs(exported: Exported, name: str, inputs: tuple[str, ...], output: str) -> None:
     artifact = exported(name)
     shape = ("batch", *registry.get(name).input_shape)
     assert [(spec.name, spec.shape) for spec in artifact.inputs] == [(each, shape) for each in inputs]
-    assert [spec.shape[0] for spec in artifact.outputs] == ["batch"]
+    assert [(spec.name, spec.shape[0]) for spec in artifact.outputs] == [(output, "batch")]
     # However many pictures pass the tower, its weights are in the file once.
     weights = [item for item in load_model(artifact.path).graph.initializer if len(item.dims) > 1]
     assert len(weights) == sum(value.dim() > 1 for value in module_of(artifact).parameters())
@@ -246,12 +249,12 @@ def test_several_inputs(exported: Exported, name: str, inputs: tuple[str, ...]) 
         get_runtime("torch-cpu").open(artifact, Options()) as torch_session,
         get_runtime("ort-cpu").open(artifact, Options()) as session,
     ):
-        expected = torch_session.run(feeds)["logits"]
-        assert compare(expected, session.run(feeds)["logits"]).within()
+        expected = torch_session.run(feeds)[output]
+        assert compare(expected, session.run(feeds)[output]).within()
         # The inputs are told apart: in another order they are another question.
         turned = dict(zip(inputs, [*list(feeds.values())[1:], feeds[inputs[0]]], strict=True))
-        assert compare(torch_session.run(turned)["logits"], session.run(turned)["logits"]).within()
-        assert len(inputs) == 2 or not compare(expected, session.run(turned)["logits"]).within()
+        assert compare(torch_session.run(turned)[output], session.run(turned)[output]).within()
+        assert len(inputs) == 2 or not compare(expected, session.run(turned)[output]).within()
 
 
 @pytest.mark.parametrize(

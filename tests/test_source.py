@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cnnport import registry
 from cnnport.errors import ModelError, UnknownNameError
 from cnnport.source import find_source
 
@@ -45,9 +46,25 @@ def test_a_file_and_a_callable(nets: Path) -> None:
     assert find_source(f"{nets}:Holder.inner").build(None, None)(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
 
 
-def test_a_zoo_network_says_what_its_inputs_are_called() -> None:
+def test_channels_are_passed_to_a_callable_that_takes_them(nets: Path) -> None:
+    nets.write_text(NETS + "\ndef asked(in_channels=3):\n    Net.asked = in_channels\n    return Net()\n")
+    assert find_source(f"{nets}:asked").build(None, 2).asked == 2
+    # One that does not is not refused: the number then says what its input is.
+    assert find_source(f"{nets}:Net").build(None, 1).conv.in_channels == 3
+
+
+def test_a_zoo_network_says_what_its_inputs_and_its_output_are_called() -> None:
     assert find_source("lenet5").input_names == ("input",)
     assert find_source("siamese_lenet").input_names == ("left", "right")
+    assert find_source("siamese_lenet").output_name == "distance"
+    others = {spec.name: spec.output_name for spec in registry.specs() if spec.output_name != "logits"}
+    assert others == dict.fromkeys(
+        ("capsnet_mnist", "capsnet_mnist_norecon", "capsnet_cifar10"), "lengths"
+    ) | {
+        "siamese_lenet": "distance",
+        "triplet_cifar10": "distances",
+        "triplet_mnist": "distances",
+    }
 
 
 def test_a_module_and_a_callable(nets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +78,8 @@ def test_a_module_and_a_callable(nets: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("callable_", "arguments", "message"),
     [
         ("fixed", (3, None), "cannot be called with {'num_classes': 3}"),
-        ("Net", (None, 1), "cannot be called with {'in_channels': 1}"),
+        ("Net", (0, None), "at least 1"),
+        ("Net", (None, 0), "at least 1"),
         ("number", (None, None), "returned int, not a torch.nn.Module"),
         ("broken", (None, None), "failed with KeyError"),
     ],

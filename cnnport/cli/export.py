@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnnport import libraries
 from cnnport.cli import console
 from cnnport.cli.options import Json, Model, Overwrite, Seed, Weights, parse_batch, parse_size
 
@@ -28,7 +29,11 @@ def export(
     ] = "dynamic",
     image_size: Annotated[
         str | None,
-        typer.Option("--image-size", metavar="N|HxW", help="Input size in pixels; the network's own."),
+        typer.Option(
+            "--image-size",
+            metavar="N|HxW",
+            help="Input size in pixels, the only one; the network's own or any.",
+        ),
     ] = None,
     num_classes: Annotated[
         int | None, typer.Option("--num-classes", metavar="N", help="Number of classes; the network's own.")
@@ -42,6 +47,14 @@ def export(
             "--passes", metavar="none|+name,-name", help="Graph passes beside or instead of the default."
         ),
     ] = None,
+    dense: Annotated[
+        bool,
+        typer.Option(
+            "--dense",
+            help="The fully convolutional form, for larger images: the scores of every window of the last feature "
+            "map (map) and their average (logits).",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -66,6 +79,7 @@ def export(
             num_classes=num_classes,
             in_channels=in_channels,
             passes=chosen,
+            dense=dense,
             overwrite=overwrite,
             on_step=progress.step,
             on_download=progress.download,
@@ -83,6 +97,8 @@ def export(
 
 def default_stem(model: str) -> str:
     """The name of the file for a network, without its ending."""
+    if found := libraries.split(model):
+        return found[1].replace("/", "_")
     if ":" in model:
         return model.rsplit(":", 1)[1].replace(".", "_")
     from cnnport.source import find_source
@@ -110,8 +126,10 @@ def _print(done: "Exported") -> None:
 
 def _as_json(done: "Exported") -> dict[str, Any]:
     from cnnport.memory import peak_memory_bytes
+    from cnnport.metadata import origin_of
 
     artifact, worst = done.artifact, done.verdict.worst
+    origin = origin_of(artifact)
     return {
         "model": artifact.model,
         "path": str(artifact.path),
@@ -119,6 +137,7 @@ def _as_json(done: "Exported") -> dict[str, Any]:
         "sha256": artifact.sha256,
         "opset": artifact.opset,
         "precision": artifact.precision,
+        "dense": origin is not None and origin.dense,
         "weights": {
             "kind": done.weights.kind,
             "origin": done.weights.origin,

@@ -81,18 +81,29 @@ def _of_network(spec: "ModelSpec") -> dict[str, Any]:
 
 
 def _of_callable(model: str) -> dict[str, Any]:
+    """What counting tells of a network from outside the zoo, and what its library states of it."""
     from cnnport.count import count
     from cnnport.source import find_source
 
     source = find_source(model)
     counted = count(source.build(None, None), [source.input_shape])
-    return {
+    facts: dict[str, Any] = {
         "name": source.name,
         "input": list(source.input_shape),
         "params": counted.params,
         "macs": counted.macs,
         "output": list(counted.output_shape),
     }
+    if len(counted.output_shapes) > 1:
+        facts["outputs"] = [list(shape) for shape in counted.output_shapes]
+    if source.spec is not None:
+        weights = source.spec.weights
+        facts |= {
+            "weights_location": weights.location if weights else None,
+            "preprocess": source.preprocess.to_json() if source.preprocess else None,
+            "labels": f"{len(source.labels)} class names" if source.labels else None,
+        }
+    return facts
 
 
 def _of_file(path: Path, runtime: str | None) -> dict[str, Any]:

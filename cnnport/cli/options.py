@@ -28,7 +28,7 @@ Model: TypeAlias = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A zoo name, an .onnx file, or module:callable.",
+        help="A zoo name, timm:NAME, torchvision:NAME, module:callable, or an .onnx file.",
         autocompletion=complete_model,
         show_default=False,
     ),

@@ -22,6 +22,8 @@ def _net(
     aliases: tuple[str, ...] = (),
     output: tuple[int, ...] | None = None,
     params_with_aux: int | None = None,
+    output_name: str = "logits",
+    any_size: bool = False,
 ) -> ModelSpec:
     preprocess = imagenet(task.input_shape[1], resize) if resize else task.preprocess
     return ModelSpec(
@@ -39,6 +41,8 @@ def _net(
         output or (task.classes,),
         params_with_aux,
         task.input_names,
+        output_name,
+        any_size,
     )
 
 
@@ -64,7 +68,7 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("alexnet", "alexnet", tasks.IMAGENET_227, 60_965_224, 724_406_816, papers.ALEXNET, aliases=("alexnet_grouped",)),
     _net("alexnet_ungrouped", "alexnet", tasks.IMAGENET_227, 62_378_344, 1_135_256_096, papers.ALEXNET),
     _net("alexnet_owt", "alexnet", tasks.IMAGENET, 61_100_840, 714_188_480, papers.ONE_WEIRD_TRICK, _torchvision("alexnet-owt-7be5be79.pth", 56.522)),
-    _net("alexnet_dense", "alexnet", tasks.IMAGENET_256, 60_965_224, 859_226_240, papers.ALEXNET, output=(1000, 1, 1)),
+    _net("alexnet_dense", "alexnet", tasks.IMAGENET_256, 60_965_224, 859_226_240, papers.ALEXNET, output=(1000, 1, 1), any_size=True),
     # zfnet
     _net("zfnet", "zfnet", tasks.IMAGENET, 62_357_608, 1_168_032_896, papers.ZFNET),
     _net("zfnet_b", "zfnet", tasks.IMAGENET, 107_627_624, 2_476_704_896, papers.ZFNET),
@@ -79,7 +83,7 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("vgg19_bn", "vgg", tasks.IMAGENET, 143_678_248, 19_632_062_464, papers.VGG, _torchvision("vgg19_bn-c79401a0.pth", 74.218)),
     _net("vgg11_lrn", "vgg", tasks.IMAGENET, 132_863_336, 7_609_090_048, papers.VGG, aliases=("vgg_a_lrn",)),
     _net("vgg16_1x1", "vgg", tasks.IMAGENET, 133_638_952, 11_770_888_192, papers.VGG, aliases=("vgg_c",)),
-    _net("vgg16_dense", "vgg", tasks.IMAGENET_384, 138_357_544, 49_551_114_240, papers.VGG, output=(1000, 6, 6)),
+    _net("vgg16_dense", "vgg", tasks.IMAGENET_384, 138_357_544, 49_551_114_240, papers.VGG, output=(1000, 6, 6), any_size=True),
     # nin
     _net("nin_cifar10", "nin", tasks.CIFAR10, 966_986, 222_486_528, papers.NIN),
     _net("nin_cifar100", "nin", tasks.CIFAR100, 984_356, 223_592_448, papers.NIN),
@@ -89,13 +93,13 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("prelu_net_b", "prelu_net", tasks.IMAGENET, 183_334_858, 23_219_904_512, papers.PRELU),
     _net("prelu_net_c", "prelu_net", tasks.IMAGENET, 330_615_754, 53_463_130_112, papers.PRELU),
     # spp
-    _net("spp_zf5", "spp", tasks.IMAGENET, 77_037_672, 1_338_941_440, papers.SPP),
+    _net("spp_zf5", "spp", tasks.IMAGENET, 77_037_672, 1_338_941_440, papers.SPP, any_size=True),
     # fcn
-    _net("fcn32s_vgg16", "fcn", tasks.VOC_224, 136_152_917, 59_660_538_624, papers.FCN, output=(21, 224, 224)),
-    _net("fcn16s_vgg16", "fcn", tasks.VOC_224, 134_815_994, 59_695_247_760, papers.FCN, output=(21, 224, 224)),
-    _net("fcn8s_vgg16", "fcn", tasks.VOC_224, 134_489_759, 59_726_493_072, papers.FCN, output=(21, 224, 224)),
-    _net("fcn_resnet50", "fcn", tasks.VOC_520, 32_957_013, 142_725_772_800, papers.FCN, output=(21, 520, 520), params_with_aux=35_322_218),
-    _net("fcn_resnet101", "fcn", tasks.VOC_520, 51_949_141, 222_746_867_200, papers.FCN, output=(21, 520, 520), params_with_aux=54_314_346),
+    _net("fcn32s_vgg16", "fcn", tasks.VOC_224, 136_152_917, 59_660_538_624, papers.FCN, output=(21, 224, 224), any_size=True),
+    _net("fcn16s_vgg16", "fcn", tasks.VOC_224, 134_815_994, 59_695_247_760, papers.FCN, output=(21, 224, 224), any_size=True),
+    _net("fcn8s_vgg16", "fcn", tasks.VOC_224, 134_489_759, 59_726_493_072, papers.FCN, output=(21, 224, 224), any_size=True),
+    _net("fcn_resnet50", "fcn", tasks.VOC_520, 32_957_013, 142_725_772_800, papers.FCN, output=(21, 520, 520), params_with_aux=35_322_218, any_size=True),
+    _net("fcn_resnet101", "fcn", tasks.VOC_520, 51_949_141, 222_746_867_200, papers.FCN, output=(21, 520, 520), params_with_aux=54_314_346, any_size=True),
     # inception
     _net("inception_v1", "inception", tasks.IMAGENET, 6_998_552, 1_582_671_872, papers.INCEPTION_V1, aliases=("googlenet_caffe",), params_with_aux=13_378_280),
     _net("googlenet", "inception", tasks.GOOGLENET, 6_624_904, 1_498_376_192, papers.INCEPTION_V1, _torchvision("googlenet-1378be20.pth", 69.778), params_with_aux=13_004_888),
@@ -253,15 +257,15 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("shufflenet_v2_x1_5", "shufflenet", tasks.IMAGENET, 3_503_624, 295_759_392, papers.SHUFFLENET_V2, _torchvision("shufflenetv2_x1_5-3c479a10.pth", 72.996), resize=232),
     _net("shufflenet_v2_x2_0", "shufflenet", tasks.IMAGENET, 7_393_996, 583_253_464, papers.SHUFFLENET_V2, _torchvision("shufflenetv2_x2_0-8be3c8ee.pth", 76.23), resize=232),
     # capsnet
-    _net("capsnet_mnist", "capsnet", tasks.MNIST, 8_215_568, 201_793_536, papers.CAPSNET),
-    _net("capsnet_mnist_norecon", "capsnet", tasks.MNIST, 6_804_224, 201_793_536, papers.CAPSNET),
-    _net("capsnet_cifar10", "capsnet", tasks.CIFAR10_CROP, 14_500_544, 188_137_472, papers.CAPSNET),
+    _net("capsnet_mnist", "capsnet", tasks.MNIST, 8_215_568, 201_793_536, papers.CAPSNET, output_name="lengths"),
+    _net("capsnet_mnist_norecon", "capsnet", tasks.MNIST, 6_804_224, 201_793_536, papers.CAPSNET, output_name="lengths"),
+    _net("capsnet_cifar10", "capsnet", tasks.CIFAR10_CROP, 14_500_544, 188_137_472, papers.CAPSNET, output_name="lengths"),
     # siamese
     _net("siamese_koch", "siamese", tasks.PAIR_105, 38_951_745, 1_817_251_840, papers.SIAMESE),
-    _net("siamese_lenet", "siamese", tasks.PAIR_28, 431_102, 4_586_040, papers.DRLIM),
+    _net("siamese_lenet", "siamese", tasks.PAIR_28, 431_102, 4_586_040, papers.DRLIM, output_name="distance"),
     # triplet
-    _net("triplet_cifar10", "triplet", tasks.TRIPLE_RGB, 505_088, 57_689_088, papers.TRIPLET),
-    _net("triplet_mnist", "triplet", tasks.TRIPLE_GREY, 501_888, 50_162_688, papers.TRIPLET),
+    _net("triplet_cifar10", "triplet", tasks.TRIPLE_RGB, 505_088, 57_689_088, papers.TRIPLET, output_name="distances"),
+    _net("triplet_mnist", "triplet", tasks.TRIPLE_GREY, 501_888, 50_162_688, papers.TRIPLET, output_name="distances"),
     # convnext
     _net("convnext_tiny", "convnext", tasks.IMAGENET, 28_589_128, 4_455_531_264, papers.CONVNEXT, _torchvision("convnext_tiny-983f1562.pth", 82.52), resize=236),
     _net("convnext_small", "convnext", tasks.IMAGENET, 50_223_688, 8_683_712_256, papers.CONVNEXT, _torchvision("convnext_small-0c510722.pth", 83.616), resize=230),
@@ -283,10 +287,10 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     # tiled_conv
     _net("lenet5_tiled2", "tiled_conv", tasks.DIGITS, 69_422, 416_520, papers.TILED),
     # hdc
-    _net("hdc_demo", "hdc", tasks.VOC_64, 48_021, 195_035_136, papers.HDC, output=(21, 64, 64)),
-    _net("resnet101_hdc", "hdc", tasks.VOC_224, 42_543_189, 33_959_919_616, papers.HDC, output=(21, 28, 28)),
+    _net("hdc_demo", "hdc", tasks.VOC_64, 48_021, 195_035_136, papers.HDC, output=(21, 64, 64), any_size=True),
+    _net("resnet101_hdc", "hdc", tasks.VOC_224, 42_543_189, 33_959_919_616, papers.HDC, output=(21, 28, 28), any_size=True),
     # recurrent_conv
-    _net("recurrent_conv_demo", "recurrent_conv", tasks.SCENE_64, 13_708, 127_897_600, papers.RECURRENT, output=(8, 64, 64)),
+    _net("recurrent_conv_demo", "recurrent_conv", tasks.SCENE_64, 13_708, 127_897_600, papers.RECURRENT, output=(8, 64, 64), any_size=True),
     # maxout
     _net("maxout_cifar10", "maxout", tasks.CIFAR10, 11_927_830, 628_216_712, papers.MAXOUT),
     # twn

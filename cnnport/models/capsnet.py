@@ -12,6 +12,20 @@ def squash(vectors: Tensor, dim: int) -> Tensor:
     return vectors * (lengths / (1 + lengths.square()))
 
 
+class Predictions(nn.Conv2d):
+    """One group for each input capsule: its matrices to all output capsules, one upon the other.
+
+    ``fan_in`` tells how many of the products make one value of an output capsule: the routing sums those of all
+    inputs, of which each sends one in ``outputs`` parts to it. Weights drawn for the matrix alone, which has
+    ``input_size`` products, would leave all lengths at nearly one.
+    """
+
+    def __init__(self, inputs: int, input_size: int, outputs: int, output_size: int) -> None:
+        channels = inputs * outputs * output_size
+        super().__init__(inputs * input_size, channels, 1, groups=inputs, bias=False)
+        self.fan_in = inputs * input_size / outputs
+
+
 class DynamicRouting(nn.Module):
     """From ``inputs`` capsules to ``outputs`` capsules by agreement, procedure 1 with three iterations.
 
@@ -25,10 +39,7 @@ class DynamicRouting(nn.Module):
         """Numbers of capsules, and sizes of their vectors."""
         super().__init__()
         self.shape = (inputs, outputs, output_size)
-        # One group for each input capsule: its matrices to all output capsules, one upon the other.
-        self.predict = nn.Conv2d(
-            inputs * input_size, inputs * outputs * output_size, 1, groups=inputs, bias=False
-        )
+        self.predict = Predictions(inputs, input_size, outputs, output_size)
 
     def forward(self, capsules: Tensor) -> Tensor:
         """N x inputs x input_size to N x outputs x output_size."""

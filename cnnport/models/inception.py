@@ -14,6 +14,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
+from cnnport.layers import LocalResponseNorm
 from cnnport.models.inception_blocks import (
     After,
     AuxiliaryV1,
@@ -60,10 +61,10 @@ class InceptionV1(nn.Module):
 
         self.conv1 = unit(in_channels, 64, 7, stride=2)
         self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.norm1 = nn.Identity() if normalised else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.norm1 = nn.Identity() if normalised else LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.conv2 = unit(64, 64, 1)
         self.conv3 = unit(64, 192, 3)
-        self.norm2 = nn.Identity() if normalised else nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
+        self.norm2 = nn.Identity() if normalised else LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.maxpool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.inception3a = module(192, 64, 96, 128, 16, 32, 32)
         self.inception3b = module(256, 128, 128, 192, 32, 96, 64)

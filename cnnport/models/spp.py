@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cnnport.layers import conv_relu, linear_classifier, local_response_norm
 
@@ -19,8 +20,16 @@ class SpatialPyramidPool(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """N x C x H x W to N x (C * cells of the first grid + C * cells of the second + ...)."""
-        grids = [_largest(_largest(features, cells, 2), cells, 3) for cells in self.levels]
-        return torch.cat([grid.flatten(1) for grid in grids], dim=1)
+        grids: dict[int, Tensor] = {}
+        for cells in self.levels:
+            # By that rule two of six cells are together one of three, whatever the size.
+            finer = [known for known in grids if known % cells == 0]
+            grids[cells] = (
+                functional.max_pool2d(grids[finer[-1]], finer[-1] // cells)
+                if finer
+                else _largest(_largest(features, cells, 2), cells, 3)
+            )
+        return torch.cat([grids[cells].flatten(1) for cells in self.levels], dim=1)
 
 
 def _largest(features: Tensor, cells: int, dim: int) -> Tensor:
@@ -31,8 +40,9 @@ def _largest(features: Tensor, cells: int, dim: int) -> Tensor:
     size = features.shape[dim]
     parts = []
     for cell in range(cells):
-        start, end = cell * size // cells, -(-(cell + 1) * size // cells)
-        parts.append(features.narrow(dim, start, end - start).amax(dim, keepdim=True))
+        start, end = cell * size // cells, ((cell + 1) * size + cells - 1) // cells
+        part = features[:, :, start:end] if dim == 2 else features[:, :, :, start:end]
+        parts.append(part.amax(dim, keepdim=True))
     return torch.cat(parts, dim)
 
 
