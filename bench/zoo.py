@@ -139,7 +139,7 @@ class Zoo:
 
 
 def _p50_ms(path: Path) -> float:
-    results = bench(make_cases([read_artifact(path)], ["ort-cpu"]), rounds=2, duration_s=2.0)
+    results = bench(make_cases([read_artifact(path)], ["ort-cpu"]), rounds=2, warmup_s=0.25, duration_s=1.0)
     if results.skipped:
         raise ArtifactError(results.skipped[0].reason)
     return results.results[0].p50_s * 1e3

@@ -20,23 +20,42 @@ Arrays = dict[str, NDArray[np.generic]]
 def run_in_float64(model: "onnx.ModelProto", feeds: Arrays) -> Arrays | None:
     """The outputs of a graph with every float32 number in it widened; None where the reference cannot compute it.
 
+    The reference holds every value of the graph until the end, so a batch is computed image by image where the graph
+    leaves its size open. That images do not mix is not shown here; float32 shows it at every batch size.
+
     Args:
         model: Is not changed. A copy with weights of twice the size is made.
         feeds: The inputs by name; those of float32 are widened.
     """
     from onnx.reference import ReferenceEvaluator
 
+    wide = {name: _wide(value) for name, value in feeds.items()}
+    images = [wide]
+    if _has_open_batch(model):
+        count = min(len(value) for value in wide.values())
+        images = [{name: value[i : i + 1] for name, value in wide.items()} for i in range(count)]
     try:
         evaluator = ReferenceEvaluator(_widened(model))
-        names = [value.name for value in model.graph.output]
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            outputs = evaluator.run(None, {name: _wide(value) for name, value in feeds.items()})
+            rows = [evaluator.run(None, image) for image in images]
     except (
         Exception
     ):  # operators that the reference lacks, and shapes that it does not take, each in its own way
         return None
+    names = [value.name for value in model.graph.output]
+    outputs = rows[0] if len(rows) == 1 else [np.concatenate(row) for row in zip(*rows, strict=True)]
     return dict(zip(names, outputs, strict=True))
+
+
+def _has_open_batch(model: "onnx.ModelProto") -> bool:
+    """Whether every input and output begins with the same open dimension."""
+    values = (*model.graph.input, *model.graph.output)
+    batches = {
+        value.type.tensor_type.shape.dim[0].dim_param if value.type.tensor_type.shape.dim else ""
+        for value in values
+    }
+    return len(batches) == 1 and "" not in batches
 
 
 def _wide(array: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -41,7 +41,9 @@ GOLDEN: dict[str, Digests] = golden_outputs.read(golden_outputs.GOLDEN)
 
 def test_every_network_has_digests_of_its_own() -> None:
     assert tuple(GOLDEN) == registry.names()
-    assert len(set(GOLDEN.values())) == len(GOLDEN)
+    shared = [name for name, digests in GOLDEN.items() if list(GOLDEN.values()).count(digests) > 1]
+    # In inference, dropout on the shortcuts is no operation.
+    assert shared == ["resnet110_cifar10", "resnet110_dropout_shortcut_cifar10"]
 
 
 @pytest.mark.parametrize("spec", CHEAP, ids=lambda spec: spec.name)

@@ -60,6 +60,18 @@ def test_a_graph_in_float64_gives_what_pytorch_gives(graph: onnx.ModelProto, mod
     assert graph.SerializeToString() == before
 
 
+def test_a_fixed_batch_is_computed_as_a_whole(graph: onnx.ModelProto) -> None:
+    image = np.random.default_rng(0).normal(size=(2, 3, 12, 12)).astype(np.float32)
+    fixed = onnx.ModelProto()
+    fixed.CopyFrom(graph)
+    for value in (*fixed.graph.input, *fixed.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 2
+    one, other = run_in_float64(graph, {"input": image}), run_in_float64(fixed, {"input": image})
+    assert one is not None
+    assert other is not None
+    np.testing.assert_allclose(one["y"], other["y"], rtol=0, atol=1e-12)
+
+
 def test_rounding_of_a_runtime_is_no_mistake(reference: Reference, graph: onnx.ModelProto) -> None:
     verdict = reference._judge(noisy(reference, 3e-4), graph)
     assert verdict.ok
