@@ -1,5 +1,6 @@
 """Exported files that many tests share: each is made once in a run, by the product's own export."""
 
+import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> object:
     patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
     yield
     patch.undo()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> None:
+    """A shell's background job ignores SIGINT, and so would every command that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
