@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train golden zoo clean
+.PHONY: demo test lint types check train golden zoo fuzz bench-graphs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -53,6 +53,15 @@ golden: $(VENV)/dev.done
 # Hours on two cores; goes on where it stopped, and leaves its result in docs/.
 zoo: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.bench.zoo docs
+
+# An hour or so on two cores: random networks, and the onnx package's own cases, through every pass.
+fuzz: $(VENV)/dev.done
+	$(BIN)/python tests/fuzz_graphs.py --cases 10000 --seed 1 --write bench/results/fuzz.json
+	$(BIN)/python tests/fuzz_graphs.py --backend --count-all
+
+# Hours on two cores, and a quiet machine; goes on where it stopped, and leaves its result in docs/ and bench/results/.
+bench-graphs: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.graphs
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

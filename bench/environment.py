@@ -18,6 +18,7 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxsim",
+    "onnxslim",
     "openvino",
     "tensorrt-cu13",
     "tensorrt-rtx-cu13",

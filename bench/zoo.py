@@ -9,10 +9,8 @@ where the first stopped: rows of the same versions are kept.
 
 import argparse
 import json
-import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,7 +18,9 @@ from pathlib import Path
 from cnnport import registry
 from cnnport._version import __version__
 from cnnport.bench.case import make_cases
+from cnnport.bench.command import cnnport_command
 from cnnport.bench.environment import read_environment
+from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
 from cnnport.bench.run import bench
 from cnnport.bench.zoo_page import markdown
@@ -29,12 +29,6 @@ from cnnport.files import write_atomically
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
 from cnnport.registry import ModelSpec
-
-Progress = Callable[[str, int, int], None]
-"""Is told before every network: what is done with which, networks done, networks in all."""
-
-# A net of 1,202 layers takes torch.onnx many minutes; what takes longer has gone wrong.
-_EXPORT_LIMIT_S = 7200.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,8 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-measure", action="store_true", help="export and verify only")
     options = parser.parse_intermixed_args(arguments)
     try:
-        with _progress() as progress:
-            zoo = Zoo(options.folder, options.files, options.pattern, progress)
+        with progress() as tell:
+            zoo = Zoo(options.folder, options.files, options.pattern, tell)
             zoo.export()
             if not options.no_measure:
                 zoo.measure()
@@ -63,9 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
 class Zoo:
     """The rows of the networks that match, on disk after every one."""
 
-    def __init__(self, folder: Path, files: Path, patterns: Sequence[str], progress: Progress) -> None:
+    def __init__(self, folder: Path, files: Path, patterns: Sequence[str], tell: Tell) -> None:
         """Take up the rows of an earlier run of the same versions. Raises ``ArtifactError`` for a foreign file."""
-        self._folder, self._files, self._progress = folder, files, progress
+        self._folder, self._files, self._tell = folder, files, tell
         self._rows = _kept(folder / "zoo.json")
         self._chosen = [
             spec for spec in registry.specs() if any(fnmatchcase(spec.name, each) for each in patterns)
@@ -81,7 +75,7 @@ class Zoo:
         for number, spec in enumerate(self._chosen):
             row = self._rows.get(spec.name)
             if row is None or (row["p50_ms"] is None and not self._file(spec.name).exists()):
-                self._progress(f"export {spec.name}", number, len(self._chosen))
+                self._tell(f"export {spec.name}", number, len(self._chosen))
                 self._rows[spec.name] = self._exported(spec)
                 self._write()
 
@@ -90,7 +84,7 @@ class Zoo:
         for number, spec in enumerate(self._chosen):
             row, path = self._rows[spec.name], self._file(spec.name)
             if row["p50_ms"] is None and not row["problem"]:
-                self._progress(f"measure {spec.name}", number, len(self._chosen))
+                self._tell(f"measure {spec.name}", number, len(self._chosen))
                 try:
                     row["p50_ms"] = _p50_ms(path)
                 except CnnportError as error:
@@ -112,8 +106,8 @@ class Zoo:
         path = self._file(spec.name)
         export = ["-q", "export", spec.name, "--weights", "random", "--overwrite", "-o", str(path), "--json"]
         try:
-            done = json.loads(_command(export))
-            _command(["verify", str(path)])
+            done = json.loads(cnnport_command(export))
+            cnnport_command(["verify", str(path)])
         except CnnportError as error:
             return row | {"problem": str(error)}
         return row | {
@@ -145,18 +139,6 @@ def _p50_ms(path: Path) -> float:
     return results.results[0].p50_s * 1e3
 
 
-def _command(arguments: list[str]) -> str:
-    """Standard output of a command in a process of its own; its error is raised. Raises ``CnnportError``."""
-    command = [sys.executable, "-m", "cnnport", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_EXPORT_LIMIT_S)
-    except subprocess.TimeoutExpired as error:
-        raise CnnportError(f"{arguments[0]} took longer than {_EXPORT_LIMIT_S:.0f} s") from error
-    if done.returncode != 0:
-        raise CnnportError(done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}")
-    return done.stdout
-
-
 def _versions() -> dict[str, str]:
     return {"cnnport": __version__, **tool_versions()}
 
@@ -170,26 +152,6 @@ def _kept(path: Path) -> dict[str, Json]:
         return {}
     except (ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} is not a record of this command: move it away") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on standard error, or a line for each network where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bar
-
-    console = Console(stderr=True, highlight=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Bar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("")
-
-        def tell(text: str, done: int, total: int) -> None:
-            bar.update(task, description=text, completed=done, total=total)
-            if not console.is_terminal:
-                console.print(f"[{done + 1}/{total}] {text}", markup=False)
-
-        yield tell
 
 
 if __name__ == "__main__":

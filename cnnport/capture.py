@@ -58,6 +58,7 @@ def capture(
     opset: int,
     dynamic_batch: bool,
     any_size: bool = False,
+    as_it_is: bool = False,
 ) -> "onnx.ModelProto":
     """Export a module with torch.onnx's dynamo exporter.
 
@@ -73,6 +74,7 @@ def capture(
         opset: From ``OLDEST_OPSET`` to ``NEWEST_OPSET``.
         dynamic_batch: Whether the first dimension, the same of all inputs, is left open, as ``batch``.
         any_size: Whether height and width are left open too, as ``height`` and ``width``.
+        as_it_is: Whether names and notes, those of open sizes included, stay the exporter's.
 
     Raises:
         ModelError: If torch cannot export the module, or only for one batch size or one image size.
@@ -100,9 +102,10 @@ def capture(
     # Kept alive, the program would hold every weight a second time.
     del program
     _require_dynamic_batch(model, dynamic_batch)
-    if any_size:
-        _name_sizes(model)
-    name_after_modules(model)
+    if not as_it_is:
+        if any_size:
+            _name_sizes(model)
+        name_after_modules(model)
     return model
 
 

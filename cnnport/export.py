@@ -117,6 +117,7 @@ def export(
     num_classes: int | None = None,
     in_channels: int | None = None,
     passes: tuple[Pass, ...] = DEFAULT_PASSES,
+    target: str = "portable",
     dense: bool = False,
     overwrite: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
@@ -136,6 +137,7 @@ def export(
         num_classes: None for the network's own.
         in_channels: None for the network's own.
         passes: Graph passes, in order.
+        target: The runtime that they were chosen for, as the file is to state.
         dense: Whether to export the network's fully convolutional form, for images from its native size on.
         overwrite: Whether an existing file may be replaced.
         on_step: Told the name of each step when it begins.
@@ -182,7 +184,7 @@ def export(
             f"{model}: the ONNX graph does not compute what PyTorch computes: {verdict}\nnothing was written"
         )
     on_step("write")
-    write_model(graph, path, _describe(prepared, reference, verdict, opset, reports))
+    write_model(graph, path, _describe(prepared, reference, verdict, opset, target, reports))
     del graph
     return Exported(
         artifact=read_artifact(path),
@@ -192,6 +194,25 @@ def export(
         weights=prepared.weights,
         seconds=time.perf_counter() - started,
     )
+
+
+def torch_graph(
+    model: str, *, weights: str = "auto", seed: int = 0, opset: int = DEFAULT_OPSET
+) -> "onnx.ModelProto":
+    """The graph that ``export`` begins with: what torch.onnx makes of a network, as it is.
+
+    Args:
+        model: As of ``export``.
+        weights: As of ``export``.
+        seed: As of ``export``.
+        opset: Version of the default operator set; what torch.onnx does not write becomes the nearest that it does.
+
+    Raises:
+        CnnportError: On wrong usage or input; each subclass says what.
+    """
+    prepared = _prepare(model, weights, seed, None, None, None, dense=False, on_download=None)
+    reference = _reference(prepared, _BATCHES[1:2])
+    return _capture(prepared, reference, opset, batch=None, as_it_is=True)
 
 
 def _prepare(
@@ -260,6 +281,24 @@ def _original(prepared: _Prepared, batches: tuple[int, ...]) -> "Reference | Non
     )
 
 
+def _capture(
+    prepared: _Prepared, reference: "Reference", opset: int, batch: int | None, *, as_it_is: bool = False
+) -> "onnx.ModelProto":
+    import torch
+
+    from cnnport import capture
+
+    return capture.capture(
+        prepared.module,
+        {name: torch.from_numpy(values) for name, values in reference.example().items()},
+        output_names=list(reference.outputs[0]),
+        opset=min(max(opset, capture.OLDEST_OPSET), capture.NEWEST_OPSET),
+        dynamic_batch=batch is None,
+        any_size=prepared.any_size,
+        as_it_is=as_it_is,
+    )
+
+
 def _make_graph(
     prepared: _Prepared,
     reference: "Reference",
@@ -268,10 +307,6 @@ def _make_graph(
     passes: tuple[Pass, ...],
     on_step: Callable[[str], None],
 ) -> "tuple[onnx.ModelProto, tuple[Step, ...], tuple[PassReport, ...]]":
-    import torch
-
-    from cnnport import capture
-
     steps: list[Step] = []
 
     def timed(name: str, work: "Callable[[], onnx.ModelProto]") -> "onnx.ModelProto":
@@ -289,18 +324,7 @@ def _make_graph(
             return str(error)
         return None if verdict.ok else str(verdict)
 
-    examples = {name: torch.from_numpy(values) for name, values in reference.example().items()}
-    graph = timed(
-        "torch.onnx",
-        lambda: capture.capture(
-            prepared.module,
-            examples,
-            output_names=list(reference.outputs[0]),
-            opset=min(max(opset, capture.OLDEST_OPSET), capture.NEWEST_OPSET),
-            dynamic_batch=batch is None,
-            any_size=prepared.any_size,
-        ),
-    )
+    graph = timed("torch.onnx", lambda: _capture(prepared, reference, opset, batch))
     graph = timed("onnxsim", lambda: simplify(graph))
     reports: tuple[PassReport, ...] = ()
 
@@ -322,6 +346,7 @@ def _describe(
     reference: "Reference",
     verdict: "Verdict",
     opset: int,
+    target: str,
     reports: tuple[PassReport, ...],
 ) -> dict[str, str]:
     source = prepared.source
@@ -341,7 +366,7 @@ def _describe(
         "cnnport.version": __version__,
         "cnnport.opset": str(opset),
         "cnnport.precision": "fp32",
-        "cnnport.target": "portable",
+        "cnnport.target": target,
         "cnnport.layout": "NCHW",
         "cnnport.passes": ",".join(dict.fromkeys(report.name for report in reports if report.rewrites)),
         "cnnport.versions": to_json(tool_versions()),

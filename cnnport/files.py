@@ -3,7 +3,7 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -70,6 +70,12 @@ def write_atomically(target: Path, data: bytes) -> None:
     """Write ``data`` to ``target`` whole or not at all. Raises ``OutputError``."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(data)
+
+
+def write_pieces_atomically(target: Path, pieces: Iterable[bytes]) -> None:
+    """Write ``pieces`` one after the other to ``target``, whole or not at all. Raises ``OutputError``."""
+    with atomic_path(target) as temporary, temporary.open("wb") as file:
+        file.writelines(pieces)
 
 
 def sha256_of(path: Path) -> str:

@@ -29,13 +29,15 @@ def run_in_float64(model: "onnx.ModelProto", feeds: Arrays) -> Arrays | None:
     """
     from onnx.reference import ReferenceEvaluator
 
+    from cnnport.graphs.reference_operators import OPERATORS
+
     wide = {name: _wide(value) for name, value in feeds.items()}
     images = [wide]
     if _has_open_batch(model):
         count = min(len(value) for value in wide.values())
         images = [{name: value[i : i + 1] for name, value in wide.items()} for i in range(count)]
     try:
-        evaluator = ReferenceEvaluator(_widened(model))
+        evaluator = ReferenceEvaluator(_widened(model), new_ops=list(OPERATORS))
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             rows = [evaluator.run(None, image) for image in images]

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact, Dim, TensorSpec
 from cnnport.errors import ArtifactError, OutputError, first_line
-from cnnport.files import sha256_of, write_atomically
+from cnnport.files import sha256_of, write_pieces_atomically
+from cnnport.offload import bring_back, set_aside
+from cnnport.serialize import encoded_size, pieces, tensor_bytes
 
 if TYPE_CHECKING:
     import onnx
@@ -24,7 +26,7 @@ INITIALIZERS_KEY = "cnnport.initializers_sha256"
 # Protobuf refuses messages of 2 GiB; the room is for metadata.
 INLINE_LIMIT_BYTES = 2**31 - 2**20
 
-_ZEROS = b"0" * 64
+_ZEROS = "0" * 64
 
 
 def load_model(path: Path, *, external_data: bool = True) -> "onnx.ModelProto":
@@ -61,7 +63,11 @@ def load_model(path: Path, *, external_data: bool = True) -> "onnx.ModelProto":
 
 def read_artifact(path: Path) -> Artifact:
     """The identity of a file, whether or not cnnport made it. Raises ``ArtifactError``."""
-    model = load_model(path, external_data=False)
+    return artifact_of(load_model(path, external_data=False), path)
+
+
+def artifact_of(model: "onnx.ModelProto", path: Path) -> Artifact:
+    """The identity of a file that has been parsed already."""
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     held = {tensor.name for tensor in model.graph.initializer}
     return Artifact(
@@ -82,71 +88,121 @@ def default_opset(model: "onnx.ModelProto") -> int:
     return next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0)
 
 
-def initializers_sha256(model: "onnx.ModelProto") -> str:
-    """A hash of the names, types, shapes and values of a model's initializers, in order of their names."""
-    from onnx import numpy_helper
+def initializers_sha256(model: "onnx.ModelProto", folder: Path | None = None) -> str:
+    """A hash of the names, types, shapes and values of a model's initializers, in order of their names.
 
+    Args:
+        model: Is not changed.
+        folder: Where external data lies, if there is any.
+    """
     digest = hashlib.sha256()
     for tensor in sorted(model.graph.initializer, key=lambda tensor: tensor.name):
         digest.update(f"{tensor.name}\0{tensor.data_type}\0{list(tensor.dims)}\0".encode())
-        digest.update(tensor.raw_data or numpy_helper.to_array(tensor).tobytes())
+        for piece in tensor_bytes(tensor, folder):
+            digest.update(piece)
     return digest.hexdigest()
 
 
-def write_model(model: "onnx.ModelProto", path: Path, metadata: dict[str, str]) -> None:
+def write_model(
+    model: "onnx.ModelProto", path: Path, metadata: dict[str, str], folder: Path | None = None
+) -> None:
     """Write a model with its metadata and checksums, whole or not at all.
 
     Args:
         model: Loses its present metadata, and its weights if they have to go into a data file.
         path: An existing file is replaced; ask ``files.check_writable`` first.
         metadata: What the file is to say of itself, without the checksums.
+        folder: Where those of its weights lie that ``offload.set_aside`` moved.
 
     Raises:
         OutputError: If the file system refuses; the old file, or none, is left.
     """
-    metadata = {**metadata, INITIALIZERS_KEY: initializers_sha256(model), CHECKSUM_KEY: _ZEROS.decode()}
+    metadata = {**metadata, INITIALIZERS_KEY: initializers_sha256(model, folder), CHECKSUM_KEY: _ZEROS}
     del model.metadata_props[:]
     for key in sorted(metadata):
         model.metadata_props.add(key=key, value=metadata[key])
-    if model.ByteSize() > INLINE_LIMIT_BYTES:
-        _write_with_data(model, path, metadata[INITIALIZERS_KEY])
+    if encoded_size(model, folder) > INLINE_LIMIT_BYTES:
+        _write_with_data(model, path, metadata[INITIALIZERS_KEY], folder)
     else:
-        write_atomically(path, _with_checksum(model.SerializeToString(deterministic=True)))
+        _sign(model, folder)
+        write_pieces_atomically(path, pieces(model, folder))
+
+
+def write_foreign(model: "onnx.ModelProto", path: Path, folder: Path | None = None) -> None:
+    """Write a model that says of itself what it says, whole or not at all.
+
+    Args:
+        model: Loses its weights if they have to go into a data file.
+        path: An existing file is replaced; ask ``files.check_writable`` first.
+        folder: Where those of its weights lie that ``offload.set_aside`` moved.
+
+    Raises:
+        OutputError: If the file system refuses; the old file, or none, is left.
+    """
+    if encoded_size(model, folder) > INLINE_LIMIT_BYTES:
+        _write_with_data(model, path, initializers_sha256(model, folder), folder)
+    else:
+        write_pieces_atomically(path, pieces(model, folder))
+
+
+def data_files(model: "onnx.ModelProto") -> set[str]:
+    """Names of the files, relative to the model's, that hold initializers which were not loaded."""
+    from onnx import TensorProto
+
+    return {
+        entry.value
+        for tensor in model.graph.initializer
+        if tensor.data_location == TensorProto.EXTERNAL
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
 
 
 def checksum_of(data: bytes, claimed: str) -> str:
     """What the checksum inside a file should be: the hash of its bytes with the claimed digits made zeros."""
-    return hashlib.sha256(
-        data.replace(_checksum_entry(claimed.encode()), _checksum_entry(_ZEROS))
-    ).hexdigest()
+    digest, view, start = hashlib.sha256(), memoryview(data), 0
+    entry = _checksum_entry(claimed)
+    while (found := data.find(entry, start)) >= 0:
+        digest.update(view[start:found])
+        digest.update(_checksum_entry(_ZEROS))
+        start = found + len(entry)
+    digest.update(view[start:])
+    return digest.hexdigest()
 
 
-def _checksum_entry(digits: bytes) -> bytes:
+def _checksum_entry(digits: str) -> bytes:
     # A StringStringEntryProto on the wire: field 1 is the key, field 2 the value, each with its length.
     key = CHECKSUM_KEY.encode()
-    return b"\x0a" + bytes([len(key)]) + key + b"\x12" + bytes([len(digits)]) + digits
+    return b"\x0a" + bytes([len(key)]) + key + b"\x12" + bytes([len(digits)]) + digits.encode()
 
 
-def _with_checksum(data: bytes) -> bytes:
-    digits = hashlib.sha256(data).hexdigest().encode()
-    return data.replace(_checksum_entry(_ZEROS), _checksum_entry(digits))
+def _sign(model: "onnx.ModelProto", folder: Path | None) -> None:
+    """Put the hash of a model that has zeros for a checksum in their place; without a checksum nothing happens."""
+    entries = [entry for entry in model.metadata_props if entry.key == CHECKSUM_KEY]
+    if entries:
+        digest = hashlib.sha256()
+        for piece in pieces(model, folder):
+            digest.update(piece)
+        entries[0].value = digest.hexdigest()
 
 
-def _write_with_data(model: "onnx.ModelProto", path: Path, weights_hash: str) -> None:
+def _write_with_data(
+    model: "onnx.ModelProto", path: Path, weights_hash: str, folder: Path | None = None
+) -> None:
     """Put the weights into a data file of a name that depends on them, so that old and new never mix."""
-    from onnx import external_data_helper
-
     location = f"{path.name}.{weights_hash[:16]}.data"
-    external_data_helper.convert_model_to_external_data(model, location=location, size_threshold=1024)
     stale = {path.parent / name for name in _data_files(path)} - {path.parent / location}
+    if folder is not None:
+        bring_back(model, folder)
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            external_data_helper.write_external_data_tensors(model, folder)
-            (Path(folder) / location).replace(path.parent / location)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+            set_aside(model, Path(temporary), location)
+            (Path(temporary) / location).replace(path.parent / location)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     try:
-        write_atomically(path, _with_checksum(model.SerializeToString(deterministic=True)))
+        _sign(model, None)
+        write_pieces_atomically(path, pieces(model))
     except BaseException:
         if location not in _data_files(path):
             (path.parent / location).unlink(missing_ok=True)
@@ -156,20 +212,12 @@ def _write_with_data(model: "onnx.ModelProto", path: Path, weights_hash: str) ->
 
 
 def _data_files(path: Path) -> set[str]:
-    """Names of the data files beside ``path`` that the model at ``path``, if any, refers to."""
-    from onnx import TensorProto
-
+    """Names of the data files beside ``path``, named after it, that the model at ``path``, if any, refers to."""
     try:
         model = load_model(path, external_data=False)
     except ArtifactError:
         return set()
-    return {
-        entry.value
-        for tensor in model.graph.initializer
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location" and entry.value.startswith(f"{path.name}.") and "/" not in entry.value
-    }
+    return {name for name in data_files(model) if name.startswith(f"{path.name}.") and "/" not in name}
 
 
 def _tensor_spec(value: "onnx.ValueInfoProto") -> TensorSpec:

@@ -1,18 +1,103 @@
-"""Operators that carry channels along unmixed, so that a per-channel affine map moves through them.
+"""Operators that carry channels along unmixed, so that an affine map moves through them.
 
 An operator f commutes with every map x -> s x + t, one s and t a channel, exactly if it is linear, maps
 channel c of its input to channel c of its output, and maps constants to themselves. Shape-only operators do,
-and averages do where every window divides by the number of real elements in it. A maximum does not (s may be
-negative), nor does an average that counts padding (zeros do not become t).
+and averages do where every window divides by the number of real elements in it. Others commute with some maps:
+
+- a maximum with those of s > 0: max(s x + t) = s max(x) + t; what a maximum pads with is no number and never wins;
+- an average that counts padding, or whose last window hangs over the edge, with those of t = 0: zeros stay zeros, and
+  what it divides by does not depend on the numbers;
+- Relu, LeakyRelu and PRelu with those of s > 0 and t = 0: they are linear on either side of 0.
+
+A map that is the same for every element also moves through what only takes elements from one place to another.
 """
 
 import math
 
 import onnx_ir as ir
 
+from cnnport.graphs.affine import Affine
 from cnnport.graphs.values import constant, rank, static
 
 _SHAPE_ONLY = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
+_POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"})
+_RECTIFIERS = frozenset({"LeakyRelu", "PRelu", "Relu"})
+_SAME_ELEMENTS = _SHAPE_ONLY | {"DepthToSpace", "Gather", "Slice", "SpaceToDepth"}
+
+
+def above(node: ir.Node, affine: Affine, opset: int) -> Affine | None:
+    """The map of a node's first input that does what ``affine`` does behind its first output, or None."""
+    if not _commutes(node, affine, opset):
+        return None
+    if affine.axis is None or _keeps_axes(node):
+        return affine
+    if node.op_type == "Transpose":
+        order = _order(node)
+        return None if affine.axis >= len(order) else affine.along(order[affine.axis])
+    if affine.axis == 1 and channel_repeat(node, opset) == 1:
+        return affine
+    last = _last_axes(node, affine)
+    return affine.along(last[0]) if last and affine.axis == last[1] else None
+
+
+def below(node: ir.Node, affine: Affine, opset: int) -> Affine | None:
+    """The map behind a node's first output that does what ``affine`` does at its first input, or None."""
+    if not _commutes(node, affine, opset):
+        return None
+    if affine.axis is None or _keeps_axes(node):
+        return affine
+    if node.op_type == "Transpose":
+        order = _order(node)
+        return affine.along(order.index(affine.axis)) if affine.axis in order else None
+    if affine.axis == 1 and (repeat := channel_repeat(node, opset)) is not None:
+        return affine.repeated(repeat)
+    last = _last_axes(node, affine)
+    return affine.along(last[1]) if last and affine.axis == last[0] else None
+
+
+def _commutes(node: ir.Node, affine: Affine, opset: int) -> bool:
+    """Whether it does but for the place of the channels, which ``_keeps_axes`` or the axis decides."""
+    if node.domain or any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
+        return False
+    growing, plain = bool((affine.scale > 0).all()), not affine.shift.any()
+    match node.op_type:
+        case "MaxPool" | "GlobalMaxPool":
+            return growing and affine.axis in {None, 1}
+        case "AveragePool":
+            return (plain or _averages_real_elements(node)) and affine.axis in {None, 1}
+        case "GlobalAveragePool":
+            return affine.axis in {None, 1}
+        case "Relu" | "LeakyRelu" | "PRelu":
+            return growing and plain
+        case "Dropout":
+            return _is_inference_dropout(node, opset)
+        case "Identity" | "Transpose":
+            return True
+        case "ReduceMean":
+            return affine.axis is None or _averages_space(node, opset)
+        case op_type:
+            return op_type in (_SAME_ELEMENTS if affine.axis is None else _SHAPE_ONLY)
+
+
+def _keeps_axes(node: ir.Node) -> bool:
+    return node.op_type in _POOLS | _RECTIFIERS | {"Dropout", "Identity"}
+
+
+def _order(node: ir.Node) -> tuple[int, ...]:
+    """Which axis of its input each axis of a Transpose's output is."""
+    order = tuple(node.attributes.get_ints("perm", ()))
+    return order or tuple(reversed(range(rank(node.inputs[0]) or 0)))
+
+
+def _last_axes(node: ir.Node, affine: Affine) -> tuple[int, int] | None:
+    """The last axis of input and output, where a shape-only operator keeps it and it is that of the map.
+
+    Row-major order keeps an element's place on the last axis wherever that keeps its size.
+    """
+    source, target = node.inputs[0], node.outputs[0]
+    if node.op_type not in _SHAPE_ONLY or not static(source, -1) == static(target, -1) == affine.channels:
+        return None
+    return (rank(source) or 0) - 1, (rank(target) or 0) - 1
 
 
 def channel_repeat(node: ir.Node, opset: int) -> int | None:

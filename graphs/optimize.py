@@ -2,31 +2,36 @@
 
 A pass works on a clone that shares its tensors with the model before, so that going back costs nothing, and
 the checks of the graph itself run without the weights: at no time are there more than the caller's model, the
-tensors that passes wrote, and one serialised candidate.
-
-Passes find inferred shapes on the values of the main graph, also where the file gives none; these are for the
-passes only and are not written.
+tensors that passes wrote, and one serialised candidate. A pass that found nothing is not asked again until another
+one has changed the graph.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
 
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import CheckerPass
 
 from cnnport.errors import CnnportError, first_line
+from cnnport.graphs.consistency import inconsistency
+from cnnport.graphs.cost import Cost
+from cnnport.graphs.journal import Refusal, recorded
+from cnnport.graphs.operators import count_ops
 from cnnport.graphs.passes import DEFAULT_PASSES, Pass, name_of
-from cnnport.graphs.values import named_in_subgraphs
+from cnnport.graphs.protos import annotate, read, write
 
 Verify: TypeAlias = Callable[[onnx.ModelProto], str | None]
 """Compares a candidate with what it must compute: None if it agrees, or a sentence about the mismatch."""
 
+Fault: TypeAlias = Literal["unreadable", "raised", "inconsistent", "mismatch"]
+"""What a refused pass did: was not run on what cannot be read; raised; left no proper graph; changed the outputs."""
+
+OnRefused: TypeAlias = Callable[["PassReport", Pass, onnx.ModelProto], None]
+
 _MAX_ROUNDS = 50
-_SMALL_BYTES = 1024
-_INFERRED = "cnnport.inferred"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class PassReport:
         ops_before: Nodes by operator before it ran, as ``count_ops`` counts them.
         ops_after: The same afterwards; what it was before if the pass was refused.
         refused: Why the model before it was kept, in a sentence; None if nothing was wrong.
+        fault: The kind of what was wrong.
+        cost_before: Of the graph before it ran; None where costs were not asked for.
+        cost_after: The same afterwards.
+        left: What the pass saw and did not rewrite, with reasons; of its last run, in its last report.
+        seconds: How long the pass and the checks of its result took.
     """
 
     name: str
@@ -46,33 +56,51 @@ class PassReport:
     ops_before: Mapping[str, int]
     ops_after: Mapping[str, int]
     refused: str | None = None
+    fault: Fault | None = None
+    cost_before: Cost | None = None
+    cost_after: Cost | None = None
+    left: tuple[Refusal, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
 
 
 def optimize(
-    model: onnx.ModelProto, passes: Sequence[Pass] = DEFAULT_PASSES, *, verify: Verify | None = None
+    model: onnx.ModelProto,
+    passes: Sequence[Pass] = DEFAULT_PASSES,
+    *,
+    verify: Verify | None = None,
+    folder: Path | None = None,
+    cost: Callable[[ir.Model], Cost] | None = None,
+    on_pass: Callable[[str], None] = lambda _: None,
+    on_refused: OnRefused | None = None,
 ) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
-    """Run the passes in order, round after round, until a round in which none finds anything.
+    """Run the passes in order, round after round, until none finds anything.
 
     A pass that raises, leaves an inconsistent graph, touches the graph's interface or does not pass
     ``verify`` is undone, reported and not run again. Inputs, outputs, opsets, metadata, functions, subgraphs
     and custom operators stay.
 
     Args:
-        model: Not changed. Weights in external files have to be loaded.
+        model: Not changed. Weights in external files have to be loaded, or lie in ``folder``.
         passes: See ``select_passes``.
         verify: Called with each candidate after a pass that changed something. An error that it raises counts
             against the candidate, except cnnport's own, which are about usage.
+        folder: Where external data of ``model`` lies; weights that no pass touched stay there, in candidates and in
+            the result too.
+        cost: What a graph costs, for the reports.
+        on_pass: Told the name of each pass before it runs.
+        on_refused: Told each report of a refused pass, with the pass and the model that it did wrong to.
 
     Returns:
         The optimised model, which is ``model`` itself where nothing was rewritten, and the reports in the
-        order of the runs: every pass of the first round, then those that did something or were refused.
+        order of the runs: the first of every pass, then those that did something or were refused.
 
     Raises:
         RuntimeError: If the passes do not come to an end, which is a bug in one of them.
     """
     names = [tensor.name for tensor in model.graph.initializer]
+    loop = _Loop(passes, verify, cost, on_pass, on_refused)
     try:
-        return _optimize(model, passes, verify)
+        return loop.run(model, folder)
     finally:
         # The IR holds the caller's tensors and renames them together with its values.
         for tensor, name in zip(model.graph.initializer, names, strict=True):
@@ -80,188 +108,136 @@ def optimize(
                 tensor.name = name
 
 
-def count_ops(model: onnx.ModelProto | ir.Model) -> dict[str, int]:
-    """Nodes by operator, sorted by name; subgraphs count, function bodies do not.
-
-    Operators of other domains than the default one are written ``domain.Operator``.
-    """
-    nodes = model.graph.all_nodes() if isinstance(model, ir.Model) else _nodes(model.graph)
-    counts = Counter(
-        node.op_type if node.domain in {"", "ai.onnx"} else f"{node.domain}.{node.op_type}" for node in nodes
-    )
-    return dict(sorted(counts.items()))
-
-
 @dataclass(frozen=True)
 class _Attempt:
     model: ir.Model
     rewrites: int = 0
     refused: str | None = None
+    fault: Fault | None = None
+    left: tuple[Refusal, ...] = ()
 
 
-def _optimize(
-    model: onnx.ModelProto, passes: Sequence[Pass], verify: Verify | None
-) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
-    ops = count_ops(model)
-    try:
-        current = _read(model)
-    except Exception as error:  # whatever the reader cannot carry would be lost
-        reason = f"onnx-ir cannot carry this model: {first_line(error)}"
-        return model, tuple(PassReport(name_of(each), 0, ops, ops, reason) for each in passes)
-    reports: list[PassReport] = []
-    refused: set[int] = set()
-    for turn in range(_MAX_ROUNDS):
-        changed = False
-        for place, each in enumerate(passes):
-            if place in refused:
-                continue
-            attempt = _attempt(current, each, verify)
-            after = count_ops(attempt.model) if attempt.rewrites else ops
-            if turn == 0 or attempt.rewrites or attempt.refused:
-                reports.append(PassReport(name_of(each), attempt.rewrites, ops, after, attempt.refused))
-            if attempt.refused:
-                refused.add(place)
-            changed |= bool(attempt.rewrites)
-            current, ops = attempt.model, after
-        if not changed:
-            rewritten = any(report.rewrites for report in reports)
-            return _write(current) if rewritten else model, tuple(reports)
-    busy = ", ".join(dict.fromkeys(report.name for report in reports[-len(passes) :]))
-    raise RuntimeError(f"the passes still rewrite after {_MAX_ROUNDS} rounds: {busy}")
+class _Loop:
+    """The passes over one model, and what is known of them: who is out, and who has nothing to do at present."""
 
+    def __init__(
+        self,
+        passes: Sequence[Pass],
+        verify: Verify | None,
+        cost: Callable[[ir.Model], Cost] | None,
+        on_pass: Callable[[str], None],
+        on_refused: OnRefused | None,
+    ) -> None:
+        self._passes = passes
+        self._verify = verify
+        self._cost_of = cost
+        self._on_pass = on_pass
+        self._on_refused = on_refused
+        self._reports: list[PassReport] = []
+        self._last_report: dict[int, int] = {}
+        self._left: dict[int, tuple[Refusal, ...]] = {}
+        # By the place of a pass: the number of changes after which it has nothing to do; -1 if it is out.
+        self._idle: dict[int, int] = {}
+        self._changes = 0
 
-def _read(model: onnx.ModelProto) -> ir.Model:
-    if model.training_info:
-        raise ValueError("it has training information")
-    if any(graph.sparse_initializer for graph in _graphs(model.graph)):
-        raise ValueError("it has sparse initializers")
-    read = ir.from_proto(model)
-    if named_in_subgraphs(read.graph):
-        raise ValueError("a subgraph has an outer value as its output")
-    _annotate(read)
-    return read
+    def run(
+        self, model: onnx.ModelProto, folder: Path | None
+    ) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+        ops = count_ops(model)
+        try:
+            current = read(model, folder)
+        except Exception as error:  # whatever the reader cannot carry would be lost
+            reason = f"onnx-ir cannot carry this model: {first_line(error)}"
+            return model, tuple(
+                PassReport(name_of(each), 0, ops, ops, reason, "unreadable") for each in self._passes
+            )
+        cost = self._cost(current) if self._passes else None
+        for _ in range(_MAX_ROUNDS):
+            for place in range(len(self._passes)):
+                if not self._is_idle(place):
+                    current, ops, cost = self._step(place, current, ops, cost)
+            if all(self._is_idle(place) for place in range(len(self._passes))):
+                return write(current) if self._changes else model, self._finished_reports()
+        busy = ", ".join(dict.fromkeys(report.name for report in self._reports[-len(self._passes) :]))
+        raise RuntimeError(f"the passes still rewrite after {_MAX_ROUNDS} rounds: {busy}")
 
+    def _cost(self, model: ir.Model) -> Cost | None:
+        return None if self._cost_of is None else self._cost_of(model)
 
-def _annotate(model: ir.Model) -> None:
-    """Fill in the shapes that the file leaves out, and mark them as ours."""
-    missing = {
-        value.name: value
-        for node in model.graph
-        for value in node.outputs
-        if value.name and value.shape is None and not value.is_graph_output()
-    }
-    if not missing:
-        return
-    try:
-        inferred = onnx.shape_inference.infer_shapes(_skeleton(model), data_prop=True)
-    except Exception:  # a graph that inference cannot follow is optimised without shapes
-        return
-    for info in inferred.graph.value_info:
-        value = missing.get(info.name)
-        if value is not None and info.type.tensor_type.HasField("shape"):
-            value.meta[_INFERRED] = value.type
-            value.shape = ir.serde.deserialize_type_proto_for_shape(info.type)
-            value.type = value.type or ir.serde.deserialize_type_proto_for_type(info.type)
+    def _is_idle(self, place: int) -> bool:
+        return self._idle.get(place) in {-1, self._changes}
 
+    def _step(
+        self, place: int, current: ir.Model, ops: dict[str, int], cost: Cost | None
+    ) -> tuple[ir.Model, dict[str, int], Cost | None]:
+        each = self._passes[place]
+        self._on_pass(name_of(each))
+        began = time.perf_counter()
+        attempt = _attempt(current, each, self._verify)
+        ops_after, cost_after = ops, cost
+        if attempt.rewrites:
+            self._changes += 1
+            ops_after, cost_after = count_ops(attempt.model), self._cost(attempt.model)
+        else:
+            self._idle[place] = -1 if attempt.refused else self._changes
+        self._left[place] = attempt.left
+        if attempt.rewrites or attempt.refused or place not in self._last_report:
+            report = PassReport(
+                name_of(each),
+                attempt.rewrites,
+                ops,
+                ops_after,
+                attempt.refused,
+                attempt.fault,
+                cost,
+                cost_after,
+                seconds=time.perf_counter() - began,
+            )
+            self._last_report[place] = len(self._reports)
+            self._reports.append(report)
+            if attempt.refused and self._on_refused is not None:
+                self._on_refused(report, each, write(current))
+        return attempt.model, ops_after, cost_after
 
-def _write(model: ir.Model) -> onnx.ModelProto:
-    written = model.clone()
-    for node in written.graph:
-        for value in node.outputs:
-            if _INFERRED in value.meta and not value.is_graph_output():
-                value.shape, value.type = None, value.meta[_INFERRED]
-    return ir.to_proto(written)
+    def _finished_reports(self) -> tuple[PassReport, ...]:
+        for place, index in self._last_report.items():
+            self._reports[index] = replace(self._reports[index], left=self._left[place])
+        return tuple(self._reports)
 
 
 def _attempt(model: ir.Model, each: Pass, verify: Verify | None) -> _Attempt:
     try:
         candidate = model.clone()
-        rewrites = each(candidate)
+        with recorded() as left:
+            rewrites = each(candidate)
     except Exception as error:  # a bug in a pass must not cost the user the model
-        return _Attempt(model, refused=f"{name_of(each)} raised {type(error).__name__}: {first_line(error)}")
-    if not rewrites:
-        return _Attempt(model)
-    refused = _inconsistency(model, candidate) or _mismatch(candidate, verify)
+        reason = f"{name_of(each)} raised {type(error).__name__}: {first_line(error)}"
+        return _Attempt(model, refused=reason, fault="raised")
+    if not rewrites or _needs_newer_file(model, candidate):
+        return _Attempt(model, left=tuple(left))
+    refused, inferred = inconsistency(model, candidate)
     if refused:
-        return _Attempt(model, refused=refused)
-    _annotate(candidate)
-    return _Attempt(candidate, rewrites)
+        return _Attempt(model, refused=refused, fault="inconsistent")
+    if refused := _mismatch(candidate, verify):
+        return _Attempt(model, refused=refused, fault="mismatch")
+    annotate(candidate, inferred)
+    return _Attempt(candidate, rewrites, left=tuple(left))
+
+
+def _needs_newer_file(before: ir.Model, after: ir.Model) -> bool:
+    """Whether there are new constants in a file of IR version 3, which holds none but what a caller may override."""
+    known = before.graph.initializers
+    return before.ir_version < 4 and any(
+        name not in known and not value.is_graph_input() for name, value in after.graph.initializers.items()
+    )
 
 
 def _mismatch(candidate: ir.Model, verify: Verify | None) -> str | None:
     if verify is None:
         return None
     try:
-        return verify(_write(candidate))
+        return verify(write(candidate))
     except CnnportError:
         raise
     except Exception as error:  # runtimes raise errors of their own for graphs that they cannot run
         return f"the result could not be run: {type(error).__name__}: {first_line(error)}"
-
-
-def _inconsistency(before: ir.Model, after: ir.Model) -> str | None:
-    """What is wrong with the graph after a pass that was right before it, in a sentence, or None."""
-    try:
-        if _interface(before) != _interface(after):
-            return "the graph's interface is not what it was: inputs, outputs, opsets, metadata or functions"
-    except Exception as error:  # whatever a pass may have left behind
-        return f"the graph is broken: {first_line(error)}"
-    for check in (_check, _infer_shapes):
-        fault = check(after)
-        # A file may have come with the fault; then the check says nothing about the pass.
-        if fault and check(before) is None:
-            return f"the graph is inconsistent: {fault}"
-    return None
-
-
-def _interface(model: ir.Model) -> tuple[object, ...]:
-    graph = model.graph
-    values = [
-        ir.serde.serialize_value(value).SerializeToString() for value in (*graph.inputs, *graph.outputs)
-    ]
-    texts = (model.doc_string, graph.doc_string, dict(model.metadata_props), dict(graph.metadata_props))
-    return values, len(graph.inputs), dict(model.opset_imports), list(model.functions), texts
-
-
-def _skeleton(model: ir.Model) -> onnx.ModelProto:
-    """The model with its large initializers as inputs: small enough to be serialised, and as well typed."""
-    shell = model.clone()
-    for name, value in list(shell.graph.initializers.items()):
-        tensor = value.const_value
-        if tensor is None or tensor.nbytes <= _SMALL_BYTES:
-            continue
-        value.type = value.type or ir.TensorType(tensor.dtype)
-        value.shape = value.shape or ir.Shape(tensor.shape.numpy())
-        del shell.graph.initializers[name]
-        if not value.is_graph_input():
-            shell.graph.inputs.append(value)
-    return ir.to_proto(shell)
-
-
-def _check(model: ir.Model) -> str | None:
-    try:
-        CheckerPass()(model)
-    except Exception as error:  # the checker raises errors of several types
-        return first_line(error)
-    return None
-
-
-def _infer_shapes(model: ir.Model) -> str | None:
-    try:
-        onnx.shape_inference.infer_shapes(_skeleton(model), check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:  # as above
-        return first_line(error)
-    return None
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                yield from _graphs(inner)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for each in _graphs(graph):
-        yield from each.node

@@ -70,7 +70,8 @@ class OrtSession(Closing):
         import onnxruntime as ort
 
         settings = ort.SessionOptions()
-        settings.log_severity_level = 3
+        # What goes wrong is raised; its log would say it once more, past whoever catches it.
+        settings.log_severity_level = 4
         if options.threads is not None:
             settings.intra_op_num_threads = options.threads
         if not options.optimize:

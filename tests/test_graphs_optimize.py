@@ -11,7 +11,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.errors import CnnportError, FeedError, UnknownNameError
 from cnnport.graphs import DEFAULT_PASSES, PASSES, count_ops, optimize, select_passes
+from cnnport.graphs.cost import Cost
 from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.journal import refused
+from cnnport.graphs.passes import REGISTERED, TARGETS, named_in, needs_verifying
+from cnnport.offload import bring_back, set_aside
+
+FOLD = (fold_batchnorm,)
 
 TEXT = """<ir_version: 10, opset_import: ["" : 18, "acme" : 1, "local" : 1],
  producer_name: "somebody", producer_version: "3", model_version: 7, doc_string: "a net",
@@ -89,7 +95,7 @@ def test_folds_and_reports():
     """One report for each pass of the first round; the counts before and after are those of the graphs."""
     before = network()
     verify, calls = verify_against(before)
-    after, (report,) = optimize(before, verify=verify)
+    after, (report,) = optimize(before, FOLD, verify=verify)
     assert (report.name, report.rewrites, report.refused) == ("fold_batchnorm", 2, None)
     assert report.ops_before == count_ops(before)
     assert report.ops_after == count_ops(after)
@@ -101,7 +107,7 @@ def test_folds_and_reports():
 def test_interface_is_preserved():
     """Names, types, shapes, dynamic dimensions, opsets, metadata, texts, functions and producers stay."""
     before = network()
-    after, _ = optimize(before)
+    after, _ = optimize(before, FOLD)
     assert after is not before
     for name in ("input", "output", "metadata_props"):
         assert list(getattr(after.graph, name)) == list(getattr(before.graph, name))
@@ -117,7 +123,7 @@ def test_the_callers_model_stays():
     """The model that is given is not touched, and is what comes back where nothing was rewritten."""
     model = network()
     pristine = model.SerializeToString(deterministic=True)
-    optimize(model)
+    optimize(model, FOLD)
     assert model.SerializeToString(deterministic=True) == pristine
     assert optimize(model, ())[0] is model
     assert optimize(model, ()) == (model, ())
@@ -244,7 +250,7 @@ def test_broken_graphs_are_undone(fault):
     """A pass that raises or breaks the graph is undone and named without ``verify``; the next one runs."""
     before = network()
     pristine = before.SerializeToString(deterministic=True)
-    good, _ = optimize(before)
+    good, _ = optimize(before, FOLD)
     after, reports = optimize(before, [fault, fold_batchnorm])
     assert before.SerializeToString(deterministic=True) == pristine
     assert after.SerializeToString(deterministic=True) == good.SerializeToString(deterministic=True)
@@ -310,7 +316,7 @@ def test_errors_of_verify():
     def cannot_run(candidate):
         raise RuntimeError("no kernel\nfor it")
 
-    after, (report,) = optimize(network(), verify=cannot_run)
+    after, (report,) = optimize(network(), FOLD, verify=cannot_run)
     assert count_ops(after)["BatchNormalization"] == 2
     assert report.refused == "the result could not be run: RuntimeError: no kernel"
 
@@ -318,7 +324,7 @@ def test_errors_of_verify():
         raise FeedError("wrong input")
 
     with pytest.raises(FeedError):
-        optimize(network(), verify=misused)
+        optimize(network(), FOLD, verify=misused)
 
 
 def test_a_fault_that_the_file_came_with():
@@ -327,7 +333,7 @@ def test_a_fault_that_the_file_came_with():
     model.graph.value_info.append(helper.make_tensor_value_info("f", TensorProto.FLOAT, ["batch", 9]))
     with pytest.raises(onnx.shape_inference.InferenceError):
         onnx.checker.check_model(model, full_check=True)
-    after, (report,) = optimize(model)
+    after, (report,) = optimize(model, FOLD)
     assert (report.rewrites, report.refused) == (2, None)
     assert "BatchNormalization" not in count_ops(after)
 
@@ -340,7 +346,7 @@ def test_what_onnx_ir_would_lose():
     sparse.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
     training.training_info.add()
     for model, reason in ((sparse, "sparse"), (training, "training")):
-        after, (report,) = optimize(model)
+        after, (report,) = optimize(model, FOLD)
         assert after is model
         assert report.rewrites == 0
         assert reason in report.refused
@@ -353,7 +359,7 @@ def test_external_data_that_is_not_there():
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="nowhere.data")
-    after, (report,) = optimize(model)
+    after, (report,) = optimize(model, FOLD)
     assert after is model
     assert "nowhere.data" in report.refused
 
@@ -372,7 +378,7 @@ def test_weights_stay_out_of_the_checks(monkeypatch):
     model = network()
     model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 5 * 2**18), np.float32), "large"))
     model.graph.node.append(helper.make_node("Gemm", ["n", "large"], ["wide"]))
-    after, (report,) = optimize(model)
+    after, (report,) = optimize(model, FOLD)
     assert report.rewrites == 2
     assert {tensor.dims[1] for tensor in after.graph.initializer if "large" in tensor.name} == {5 * 2**18}
     assert len(sizes) >= 2
@@ -399,7 +405,7 @@ def test_custom_operators_and_subgraphs_stay():
         )
     )
     before = list(model.graph.node[-2:])
-    after, (report,) = optimize(model)
+    after, (report,) = optimize(model, FOLD)
     assert report.rewrites == 2
     assert list(after.graph.node[-2:]) == before
 
@@ -426,6 +432,138 @@ def test_count_ops():
     assert list(counts) == expected
     assert (counts["BatchNormalization"], counts["Neg"], counts["local.twice"]) == (2, 2, 1)
     assert count_ops(ir.from_proto(model)) == counts
+
+
+def test_passes_with_nothing_to_do_are_not_asked_again():
+    """One that found nothing runs again only after another has changed the graph, and then is not reported again."""
+    calls = []
+
+    def named(name, changes):
+        def each(model):
+            calls.append(name)
+            return int(calls.count(name) <= changes)
+
+        each.__name__ = name
+        return each
+
+    _, reports = optimize(network(), [named("a", 0), named("b", 2), named("c", 0)])
+    # b changes the graph, c sees that; then a and b again, c after b's second change; at last a and b are sure.
+    assert calls == ["a", "b", "c", "a", "b", "c", "a", "b"]
+    assert [(report.name, report.rewrites) for report in reports] == [("a", 0), ("b", 1), ("c", 0), ("b", 1)]
+
+
+def test_what_is_left_is_told_of_the_last_run():
+    """A candidate that was left at first and rewritten later is not among those that stay."""
+
+    def reluctant(model):
+        found = [node for node in model.graph if node.op_type == "Relu"]
+        for node in found:
+            refused(node, "it may be of use")
+        return 0
+
+    def renaming(model):
+        found = [node for node in model.graph if node.op_type == "Relu"]
+        for node in found:
+            node.op_type = "Elu"
+        return len(found)
+
+    _, reports = optimize(network(), [reluctant])
+    assert [(left.candidate, left.reason) for left in reports[0].left] == [("Relu r", "it may be of use")]
+    _, reports = optimize(network(), [reluctant, renaming])
+    assert [report.left for report in reports] == [(), ()]
+
+
+def test_costs_are_those_before_and_after():
+    """Asked for once for the model, and once for each result."""
+    asked = []
+
+    def cost(model):
+        asked.append(count_ops(model))
+        return Cost(len(asked), 0)
+
+    _, (first, second) = optimize(network(), [lambda model: 0, fold_batchnorm], cost=cost)
+    assert (first.cost_before, first.cost_after) == (Cost(1, 0), Cost(1, 0))
+    assert (second.cost_before, second.cost_after) == (Cost(1, 0), Cost(2, 0))
+    assert asked == [second.ops_before, second.ops_after]
+    assert optimize(network(), FOLD)[1][0].cost_after is None
+
+
+def test_a_default_that_a_caller_may_override_is_part_of_the_interface():
+    """A pass that changes it, or takes it away, is undone."""
+    model = network()
+    model.graph.input.append(helper.make_tensor_value_info("kernel", TensorProto.FLOAT, [8, 3, 3, 3]))
+
+    def forgetting(candidate):
+        del candidate.graph.initializers["kernel"]
+        return 1
+
+    for fault in (permuted_channel, forgetting):
+        _, (report,) = optimize(model, [fault])
+        assert "interface" in report.refused
+        assert report.fault == "inconsistent"
+
+
+def test_faults_have_kinds():
+    """A report says how a pass failed, and whoever asks is given the pass and the model that it failed on."""
+    verify, _ = verify_against(network())
+    told = []
+    passes = [raising, dangling, wrong_epsilon]
+    _, reports = optimize(
+        network(), passes, verify=verify, on_refused=lambda *arguments: told.append(arguments)
+    )
+    assert [report.fault for report in reports] == ["raised", "inconsistent", "mismatch"]
+    assert [(report, each) for report, each, _ in told] == list(zip(reports, passes, strict=True))
+    assert all(count_ops(before) == count_ops(network()) for _, _, before in told)
+
+
+def test_weights_in_a_folder_stay_there(tmp_path):
+    """What no pass touches is referred to, in candidates and result, and what passes write is in the model."""
+    want, _ = optimize(network(), FOLD)
+    model = network()
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((8, 512), np.float32), "large"))
+    model.graph.node.append(helper.make_node("Gemm", ["f", "large"], ["wide"]))
+    set_aside(model, tmp_path, "weights.data")
+    seen = []
+    after, (report,) = optimize(model, FOLD, folder=tmp_path, verify=seen.append)
+    assert report.rewrites == 2
+    for candidate in (*seen, after):
+        places = {tensor.name: tensor.data_location for tensor in candidate.graph.initializer}
+        assert [name for name, place in places.items() if place == TensorProto.EXTERNAL] == ["large"]
+    bring_back(after, tmp_path)
+    same = {tensor.name: tensor for tensor in after.graph.initializer}
+    assert same.keys() == {"large", *(tensor.name for tensor in want.graph.initializer)}
+    for tensor in want.graph.initializer:
+        np.testing.assert_array_equal(numpy_helper.to_array(same[tensor.name]), numpy_helper.to_array(tensor))
+
+
+def test_types_of_initializers_are_not_written_twice():
+    """onnx-ir states them beside the tensors; a note that the file holds on one stays."""
+    model = network()
+    noted = helper.make_tensor_value_info("matrix", TensorProto.FLOAT, [8, 5])
+    noted.doc_string = "the head"
+    model.graph.value_info.append(noted)
+    after, _ = optimize(model, FOLD)
+    held = {tensor.name for tensor in after.graph.initializer}
+    assert not [value.name for value in after.graph.value_info if value.name in held and not value.doc_string]
+
+
+def test_sizes_that_the_file_leaves_open_are_filled_in():
+    """A pass finds what follows from the graph; names of sizes stay, and what the file has not is not written."""
+    model = network()
+    model.graph.value_info.append(
+        helper.make_tensor_value_info("r", TensorProto.FLOAT, ["batch", None, None, 8])
+    )
+    found = {}
+
+    def looking(candidate):
+        found.update({value.name: value.shape for node in candidate.graph for value in node.outputs})
+        return 0
+
+    optimize(model, [looking])
+    assert [str(size) for size in found["r"]][:2] == ["batch", "8"]
+    assert list(found["p"])[1:] == [8, 1, 1]
+    after, _ = optimize(model, FOLD)
+    assert [value.name for value in after.graph.value_info] == ["r"]
 
 
 @pytest.mark.parametrize(
@@ -470,3 +608,31 @@ def test_passes_describe_themselves():
     for each in PASSES:
         assert each.__name__.isidentifier()
         assert each.__doc__.splitlines()[0].endswith(".")
+    assert len(set(PASSES)) == len(PASSES)
+    for each in REGISTERED:
+        assert each.targets <= set(TARGETS)
+        assert each.why
+        assert not each.why.endswith(".")
+
+
+def test_targets_have_passes_of_their_own():
+    """Without a choice the target's passes run; with signs the choice is made from those."""
+    for target in TARGETS:
+        chosen = select_passes(None, target)
+        assert chosen == tuple(each.run for each in REGISTERED if target in each.targets)
+        assert select_passes("-fold_batchnorm", target) == tuple(
+            each for each in chosen if each is not fold_batchnorm
+        )
+        assert select_passes("none", target) == ()
+    assert len({select_passes(None, target) for target in TARGETS}) > 1
+    with pytest.raises(UnknownNameError, match=r"no target is called 'tensorrt'"):
+        select_passes(None, "tensorrt")
+
+
+def test_what_was_asked_for_by_name():
+    """Those names run even where nothing can verify them; of a pass that is not in the table nothing is known."""
+    assert named_in(None) == named_in("none") == named_in("-fold_batchnorm") == frozenset()
+    assert named_in(" +fold_batchnorm") == named_in("fold_batchnorm") == {fold_batchnorm}
+    assert needs_verifying(fold_batchnorm)
+    assert needs_verifying(raising)
+    assert not all(needs_verifying(each) for each in PASSES)

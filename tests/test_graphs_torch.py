@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnnport.graphs import count_ops, optimize
+from cnnport.graphs.fold_batchnorm import fold_batchnorm
 
 
 class Leftovers(nn.Module):
@@ -72,7 +73,7 @@ def exported(module):
 def test_exported(module, left):
     """Every BN with a linear neighbour goes; BN and ReLU on maps that others read too (DenseNet) stay."""
     before, image, expected = exported(module())
-    after, (report, *_) = optimize(before)
+    after, (report, *_) = optimize(before, [fold_batchnorm])
     assert report.refused is None
     assert count_ops(after).get("BatchNormalization", 0) == left
     options = ort.SessionOptions()

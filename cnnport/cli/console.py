@@ -54,6 +54,11 @@ def results() -> "Console":
     return console if console.is_terminal else Console(highlight=False, width=200)
 
 
+def say(text: str) -> None:
+    """A line of results as it is: not wrapped, and square brackets are no markup."""
+    results().print(text, markup=False, soft_wrap=True)
+
+
 def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
     """An empty table; the columns in ``numbers`` are set flush right."""
     from rich import box

@@ -7,7 +7,17 @@ import typer
 
 from cnnport import libraries
 from cnnport.cli import console
-from cnnport.cli.options import Json, Model, Overwrite, Seed, Weights, parse_batch, parse_size
+from cnnport.cli.options import (
+    Json,
+    Model,
+    Overwrite,
+    Passes,
+    Seed,
+    Target,
+    Weights,
+    parse_batch,
+    parse_size,
+)
 
 if TYPE_CHECKING:
     from cnnport.export import Exported
@@ -41,12 +51,8 @@ def export(
     in_channels: Annotated[
         int | None, typer.Option("--in-channels", metavar="N", help="Input channels; the network's own.")
     ] = None,
-    passes: Annotated[
-        str | None,
-        typer.Option(
-            "--passes", metavar="none|+name,-name", help="Graph passes beside or instead of the default."
-        ),
-    ] = None,
+    target: Target = None,
+    passes: Passes = None,
     dense: Annotated[
         bool,
         typer.Option(
@@ -59,10 +65,12 @@ def export(
     json: Json = False,
 ) -> None:
     """Export a network as one verified ONNX file."""
-    from cnnport.graphs import select_passes
+    from cnnport.graphs.passes import TARGETS, select_passes
     from cnnport.memory import return_large_blocks
 
-    fixed, size, chosen = parse_batch(batch), parse_size(image_size), select_passes(passes)
+    fixed, size = parse_batch(batch), parse_size(image_size)
+    goal = target or TARGETS[0]
+    chosen = select_passes(passes, goal)
     path = output or Path(f"{default_stem(model)}.onnx")
     return_large_blocks()
     with console.progress() as progress:
@@ -79,6 +87,7 @@ def export(
             num_classes=num_classes,
             in_channels=in_channels,
             passes=chosen,
+            target=goal,
             dense=dense,
             overwrite=overwrite,
             on_step=progress.step,

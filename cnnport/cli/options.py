@@ -22,6 +22,13 @@ def complete_runtime(incomplete: str) -> list[str]:
     return [name for name in RUNTIMES if name.startswith(incomplete)]
 
 
+def complete_target(incomplete: str) -> list[str]:
+    """Targets of graph passes for the shell's completion."""
+    from cnnport.graphs.passes import TARGETS
+
+    return [name for name in TARGETS if name.startswith(incomplete)]
+
+
 Json: TypeAlias = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Overwrite: TypeAlias = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
 Model: TypeAlias = Annotated[
@@ -36,6 +43,21 @@ Model: TypeAlias = Annotated[
 Weights: TypeAlias = Annotated[
     str,
     typer.Option("--weights", metavar="auto|default|random|PATH|URL", help="Where the weights come from."),
+]
+Passes: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--passes", metavar="none|+name,-name", help="Graph passes beside or instead of the target's."
+    ),
+]
+Target: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="ort|cuda|trt|openvino",
+        help="The runtime that the file is for; any if omitted.",
+        autocompletion=complete_target,
+    ),
 ]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random weights.", min=0)]
 
