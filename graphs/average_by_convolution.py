@@ -8,8 +8,8 @@ ONNX Runtime's CPU kernels run a pooling in blocks of 16 channels only where the
 channel after the other, which for the 24 channels of ShuffleNet v1 takes six times as long; a depthwise convolution
 they run in blocks in any case. Where the channels do fill the blocks, the pooling stays, and is left to its kernel.
 
-It fires for AveragePool over height and width with a float32 input whose number of channels is known and no multiple
-of 16, if every window divides by its whole size: ``count_include_pad`` = 1, or no padding.
+It fires for AveragePool over height and width with a float32 input whose number of channels is known, above 16 and no
+multiple of it, if every window divides by its whole size: ``count_include_pad`` = 1, or no padding.
 
 It must not fire with ``ceil_mode`` (the last window may hang over the edge), for padding that is not counted (windows
 at the border divide by less), for ``auto_pad`` other than NOTSET and VALID, for other types, or for a global pooling.
@@ -61,7 +61,13 @@ def _is_unblocked_average(node: ir.Node) -> bool:
         return False
     source = node.inputs[0]
     channels = static(source, 1)
-    if source is None or source.dtype != ir.DataType.FLOAT or not channels or channels % _BLOCK == 0:
+    if (
+        source is None
+        or source.dtype != ir.DataType.FLOAT
+        or not channels
+        or channels < _BLOCK
+        or channels % _BLOCK == 0
+    ):
         return False
     attributes = node.attributes
     padding = attributes.get_string("auto_pad", "NOTSET")

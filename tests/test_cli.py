@@ -183,11 +183,10 @@ def test_info_of_a_network(cli: Run) -> None:
 
 def test_info_of_a_file(cli: Run, exported: Exported) -> None:
     facts = parsed(cli("info", exported("lenet5").path, "--runtime", "ort-cpu", "--json"))
-    convolutions = facts["ops"]["Conv"]
-    assert convolutions >= 3
+    assert facts["ops"]["Conv"] == 3
     assert facts["inputs"] == ["input:float32[batch,1,32,32]"]
     assert facts["metadata"]["cnnport.weights"] == "default"
-    assert facts["placement"]["CPUExecutionProvider"]["Conv"] == convolutions
+    assert facts["placement"]["CPUExecutionProvider"]["Conv"] == 3
     assert "input:float32[batch,1,32,32]" in cli("info", exported("lenet5").path)[1]
 
 

@@ -56,7 +56,12 @@ def test_it_stays(attributes: str) -> None:
 
 def test_whole_blocks_other_types_and_unknown_channels_stay() -> None:
     window = "kernel_shape = [2, 2]"
-    for before in (model_of(window, channels=32), model_of(window, dtype="float16"), model_of(window)):
+    for before in (
+        model_of(window, channels=32),
+        model_of(window, channels=6),
+        model_of(window, dtype="float16"),
+        model_of(window),
+    ):
         if before.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 24:
             before.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "C"
         assert optimize(before, [average_by_convolution])[0] is before

@@ -14,7 +14,7 @@ import onnx
 from onnx import ModelProto
 
 from cnnport.graphs import PASSES, Pass
-from cnnport.graphs.passes import compatible, name_of
+from cnnport.graphs.passes import OPPOSITES, compatible, name_of
 from fuzz import backend
 from fuzz.choices import Seeded
 from fuzz.networks import feeds_of, network
@@ -82,6 +82,12 @@ def passes_of(more: Sequence[str]) -> tuple[Pass, ...]:
     return (*PASSES, *(each for each in others if each not in PASSES))
 
 
+def sets_of(passes: Sequence[Pass]) -> tuple[tuple[Pass, ...], ...]:
+    """The passes that may run in one go: of two that undo each other, once the one and once the other."""
+    latter = {other for one, other in OPPOSITES if one in passes and other in passes}
+    return tuple(dict.fromkeys((compatible(passes), tuple(each for each in passes if each not in latter))))
+
+
 def model_of(seed: int, case: int) -> ModelProto:
     """The network of a number."""
     return network(Seeded(seed, case))
@@ -93,12 +99,11 @@ def subject_of(model: ModelProto) -> Subject:
 
 
 def examine(name: str, subject: Subject, passes: Sequence[Pass]) -> Tally:
-    """Each pass alone, and all of them together."""
+    """Each pass alone, and all of them together that may be."""
     tally = Tally(cases=1)
     tally.operators.update({node.op_type for node in subject.model.graph.node})
-    changed = False
-    together = list(compatible(passes))
-    for group in (*([each] for each in passes), together):
+    alone, together = set[str](), set[str]()
+    for group in (*([each] for each in passes), *sets_of(passes)):
         names = tuple(name_of(each) for each in group)
         try:
             rewrites = hold(subject, group)
@@ -108,12 +113,12 @@ def examine(name: str, subject: Subject, passes: Sequence[Pass]) -> Tally:
         except Exception:  # a fault of the check itself is a finding too
             tally.findings.append(Finding(name, names, "check failed", traceback.format_exc(limit=-3)))
             continue
-        fired = [each for each, count in rewrites.items() if count]
-        changed |= bool(fired)
-        (tally.together if group == together else tally.alone).update(fired)
-    tally.changed = int(changed)
+        (alone if len(group) == 1 else together).update(each for each, count in rewrites.items() if count)
+    tally.alone.update(alone)
+    tally.together.update(together)
+    tally.changed = int(bool(alone | together))
     tally.doubtful = subject.doubtful
-    tally.not_run = int(changed and subject.outputs is None)
+    tally.not_run = int(bool(tally.changed) and subject.outputs is None)
     return tally
 
 
