@@ -22,35 +22,12 @@ import onnx_ir as ir
 
 from cnnport.graphs.affine import Array
 from cnnport.graphs.channels import channel_repeat
+from cnnport.graphs.elementwise import ELEMENTWISE
 from cnnport.graphs.journal import title
 from cnnport.graphs.movement import Numbers
 from cnnport.graphs.rechannel import CannotSelectError, Channels, Constant, Edit, Scope, take
 from cnnport.graphs.values import constant, rank, static
 
-_ELEMENTWISE = frozenset(
-    {
-        "Abs",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Mish",
-        "Neg",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Swish",
-        "Tanh",
-        "ThresholdedRelu",
-    }
-)
 _BINARY = frozenset({"Add", "Div", "Mul", "Sub"})
 _POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool"})
 _BATCHNORM_FILLS = {1: 0.0, 2: 0.0, 3: 0.0, 4: 1.0}
@@ -199,7 +176,7 @@ def _through(node: ir.Node, selection: Numbers, scope: Scope) -> tuple[int, list
     kind = node.op_type
     if any(output.uses() or output.is_graph_output() for output in node.outputs[1:]):
         raise CannotSelectError(f"{title(node)} has several outputs")
-    if kind in _ELEMENTWISE or kind in _POOLS:
+    if kind in ELEMENTWISE or kind in _POOLS:
         return 1, []
     if kind == "BatchNormalization":
         for index in _BATCHNORM_FILLS:

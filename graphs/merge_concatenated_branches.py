@@ -36,33 +36,9 @@ import onnx_ir as ir
 from cnnport.graphs.affine import Array, CannotFoldError, weights
 from cnnport.graphs.branches import Reading
 from cnnport.graphs.convolution import Geometry, geometry_of
+from cnnport.graphs.elementwise import ELEMENTWISE
 from cnnport.graphs.splice import initializer, stand_in
 from cnnport.graphs.values import constant, drop_unused, fresh_names, opset_of, rank
-
-_ELEMENTWISE = frozenset(
-    {
-        "Abs",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Erf",
-        "Gelu",
-        "HardSigmoid",
-        "HardSwish",
-        "Identity",
-        "LeakyRelu",
-        "Mish",
-        "Neg",
-        "Relu",
-        "Selu",
-        "Sigmoid",
-        "Softplus",
-        "Softsign",
-        "Swish",
-        "Tanh",
-        "ThresholdedRelu",
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -137,7 +113,7 @@ def _branch(value: ir.Value | None, reading: Reading) -> _Branch | None:
             return None
         if node.op_type == "Conv":
             return _read(node, tuple(reversed(after)))
-        if node.op_type not in _ELEMENTWISE:
+        if node.op_type not in ELEMENTWISE:
             return None
         after.append(node)
         value = node.inputs[0]
