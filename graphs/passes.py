@@ -7,31 +7,31 @@ from typing import TypeAlias
 import onnx_ir as ir
 
 from cnnport.errors import CnnportError, UnknownNameError
-from cnnport.graphs.align_channels import align_channels
-from cnnport.graphs.align_groups import align_groups
-from cnnport.graphs.average_by_convolution import average_by_convolution
-from cnnport.graphs.channels_first import channels_first
-from cnnport.graphs.clean_reshapes import clean_reshapes
-from cnnport.graphs.eliminate_channel_shuffle import eliminate_channel_shuffle
-from cnnport.graphs.fold_affine import fold_affine
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
-from cnnport.graphs.fold_constants import fold_constants
-from cnnport.graphs.fold_pad import fold_pad
-from cnnport.graphs.fold_shapes import fold_shapes
-from cnnport.graphs.fuse_activations import fuse_activations
-from cnnport.graphs.fuse_norms import fuse_norms
-from cnnport.graphs.inline_branches import inline_branches
-from cnnport.graphs.merge_chains import merge_chains
-from cnnport.graphs.merge_concatenated_branches import merge_concatenated_branches
-from cnnport.graphs.merge_duplicates import merge_duplicates
-from cnnport.graphs.merge_linear_branches import merge_linear_branches
-from cnnport.graphs.merge_linear_chain import merge_linear_chain
-from cnnport.graphs.merge_parallel_convs import merge_parallel_convs
-from cnnport.graphs.move_transposes import move_transposes
-from cnnport.graphs.remove_dead_code import remove_dead_code
-from cnnport.graphs.remove_noops import remove_noops
-from cnnport.graphs.unwrap_gemm import unwrap_gemm
-from cnnport.graphs.use_global_average_pool import use_global_average_pool
+from cnnport.graphs.channel.align_channels import align_channels
+from cnnport.graphs.channel.align_groups import align_groups
+from cnnport.graphs.channel.average_by_convolution import average_by_convolution
+from cnnport.graphs.channel.eliminate_channel_shuffle import eliminate_channel_shuffle
+from cnnport.graphs.clean.clean_reshapes import clean_reshapes
+from cnnport.graphs.clean.fold_constants import fold_constants
+from cnnport.graphs.clean.fold_shapes import fold_shapes
+from cnnport.graphs.clean.inline_branches import inline_branches
+from cnnport.graphs.clean.merge_chains import merge_chains
+from cnnport.graphs.clean.merge_duplicates import merge_duplicates
+from cnnport.graphs.clean.remove_dead_code import remove_dead_code
+from cnnport.graphs.clean.remove_noops import remove_noops
+from cnnport.graphs.fold.fold_affine import fold_affine
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_pad import fold_pad
+from cnnport.graphs.fuse.fuse_activations import fuse_activations
+from cnnport.graphs.fuse.fuse_norms import fuse_norms
+from cnnport.graphs.fuse.use_global_average_pool import use_global_average_pool
+from cnnport.graphs.layout.channels_first import channels_first
+from cnnport.graphs.layout.move_transposes import move_transposes
+from cnnport.graphs.layout.unwrap_gemm import unwrap_gemm
+from cnnport.graphs.merge.merge_concatenated_branches import merge_concatenated_branches
+from cnnport.graphs.merge.merge_linear_branches import merge_linear_branches
+from cnnport.graphs.merge.merge_linear_chain import merge_linear_chain
+from cnnport.graphs.merge.merge_parallel_convs import merge_parallel_convs
 from cnnport.registry import nearest
 
 Pass: TypeAlias = Callable[[ir.Model], int]

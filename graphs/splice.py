@@ -65,6 +65,32 @@ def bypass(node: ir.Node, x: ir.Value) -> None:
         drop_unused(graph, inputs)
 
 
+def remove(node: ir.Node) -> None:
+    """Take a node whose outputs nobody reads out of its graph, with what its subgraphs read from there.
+
+    onnx-ir goes on counting the nodes of a removed subgraph among the readers of what they captured.
+    """
+    graph = node.graph
+    assert isinstance(graph, ir.Graph)
+    inside = [inner for subgraph in subgraphs_of(node) for inner in subgraph.all_nodes()]
+    graph.remove(node, safe=True)
+    for inner in inside:
+        inner.resize_inputs(0)
+
+
+def subgraphs_of(node: ir.Node) -> list[ir.Graph]:
+    """The graphs among a node's attributes, without those inside them."""
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.is_ref():
+            continue
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found.extend(attribute.as_graphs())
+    return found
+
+
 def unread(values: Iterable[ir.Value], captured: frozenset[str]) -> bool:
     """Whether nothing in the graph or outside needs any of the values."""
     return not any(value.uses() or value.is_graph_output() or value.name in captured for value in values)

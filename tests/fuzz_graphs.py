@@ -34,7 +34,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--first", type=int, default=0, help="the number of the first network of the run")
     parser.add_argument("--backend", action="store_true", help="the onnx package's cases, not networks")
     parser.add_argument(
-        "--also", nargs="*", default=[], help="modules of cnnport.graphs that are in no table yet"
+        "--also",
+        nargs="*",
+        default=[],
+        help="modules of cnnport.graphs that are in no table yet, as fold.fold_x",
     )
     parser.add_argument("--count-all", action="store_true", help="go on after a mismatch")
     parser.add_argument("--found", type=Path, help="folder for small graphs that show the mismatches")

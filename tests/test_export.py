@@ -19,7 +19,7 @@ from cnnport.errors import CheckFailedError, CnnportError, ModelError, OutputErr
 from cnnport.export import export
 from cnnport.golden import seeded_input
 from cnnport.graphs import DEFAULT_PASSES
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.metadata import labels_of, origin_of, preprocess_of
 from cnnport.onnxfile import load_model
 from cnnport.rebuild import module_of

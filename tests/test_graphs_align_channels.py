@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.align_channels import align_channels
+from cnnport.graphs.channel.align_channels import align_channels
 
 
 @dataclass(frozen=True)

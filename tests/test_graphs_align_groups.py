@@ -6,9 +6,9 @@ import pytest
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cnnport.graphs import align_groups as module
 from cnnport.graphs import optimize
-from cnnport.graphs.align_groups import align_groups
+from cnnport.graphs.channel import align_groups as module
+from cnnport.graphs.channel.align_groups import align_groups
 
 
 def unit(

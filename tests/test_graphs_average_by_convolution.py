@@ -6,7 +6,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.average_by_convolution import average_by_convolution
+from cnnport.graphs.channel.average_by_convolution import average_by_convolution
 
 FIRES = {
     "counted padding": "kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1], count_include_pad = 1",

@@ -9,8 +9,9 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from cnnport.graphs import channel_search, count_ops, optimize
-from cnnport.graphs.eliminate_channel_shuffle import eliminate_channel_shuffle
+from cnnport.graphs import count_ops, optimize
+from cnnport.graphs.channel import channel_search
+from cnnport.graphs.channel.eliminate_channel_shuffle import eliminate_channel_shuffle
 
 MOVERS = ("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose")
 
@@ -284,7 +285,7 @@ def test_shared_weights_are_copied() -> None:
 
 def test_a_wrong_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted fault: weights in another order than the channels do not get past the check."""
-    from cnnport.graphs import eliminate_channel_shuffle as module
+    from cnnport.graphs.channel import eliminate_channel_shuffle as module
 
     case = CASES[0]
     before = model_of(case)

@@ -10,8 +10,8 @@ import pytest
 from onnx import numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.channels_first import _Link, _link, channels_first
-from cnnport.graphs.move_transposes import move_transposes
+from cnnport.graphs.layout.channels_first import _Link, _link, channels_first
+from cnnport.graphs.layout.move_transposes import move_transposes
 
 SHAPES = {
     "d": (3, 1, 3, 3), "s": (3,), "w": (3, 8), "b": (8,), "v": (8, 3), "c": (1, 3), "k": (1, 1, 1, 3), "g": (),
@@ -133,6 +133,6 @@ def test_a_matrix_the_wrong_way_round_is_noticed(monkeypatch: pytest.MonkeyPatch
         found = _link(node, dims)
         return found if found is None or found.array is None else replace(found, array=found.array.T)
 
-    monkeypatch.setattr("cnnport.graphs.channels_first._link", transposed)
+    monkeypatch.setattr("cnnport.graphs.layout.channels_first._link", transposed)
     with pytest.raises(AssertionError):
         check(CASES[0])

@@ -9,8 +9,8 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.clean_reshapes import clean_reshapes
-from cnnport.graphs.fold_shapes import fold_shapes
+from cnnport.graphs.clean.clean_reshapes import clean_reshapes
+from cnnport.graphs.clean.fold_shapes import fold_shapes
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def test_an_exporters_flattening_becomes_one_flatten() -> None:
 @pytest.mark.parametrize("rule", ["1-batch-left-over", "1-known-size-copied"])
 def test_a_copied_size_that_is_taken_for_kept_is_noticed(monkeypatch: pytest.MonkeyPatch, rule: str) -> None:
     """Planted: 0 means the axis of the first value without a look at it."""
-    monkeypatch.setattr("cnnport.graphs.clean_reshapes._is_kept", lambda *arguments: True)
+    monkeypatch.setattr("cnnport.graphs.clean.clean_reshapes._is_kept", lambda *arguments: True)
     with pytest.raises((AssertionError, ValueError)):
         check(next(case for case in CASES if case.id == rule))
 
@@ -173,6 +173,6 @@ def test_a_shape_that_is_not_restored_is_noticed(monkeypatch: pytest.MonkeyPatch
     """Planted: any two Reshapes around an activation are taken for each other's inverse."""
     case = Case("4", "a = Reshape (x, to)  b = Relu (a)  y = Reshape (b, to2)", {"Relu": 1}, "float[N, 2, 6, 1]",
                 {"to": [-1, 3], "to2": [-1, 2, 6, 1]})  # fmt: skip
-    monkeypatch.setattr("cnnport.graphs.clean_reshapes._restores", lambda *arguments: True)
+    monkeypatch.setattr("cnnport.graphs.clean.clean_reshapes._restores", lambda *arguments: True)
     with pytest.raises(AssertionError):
         check(case)

@@ -7,9 +7,9 @@ import onnxruntime as ort
 import pytest
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs import merge_chains as chains
-from cnnport.graphs.inline_branches import inline_branches
-from cnnport.graphs.merge_chains import merge_chains
+from cnnport.graphs.clean import merge_chains as chains
+from cnnport.graphs.clean.inline_branches import inline_branches
+from cnnport.graphs.clean.merge_chains import merge_chains
 
 IO = "(float[N,4,6,6] x) => (float[A,B,C,D] y)"
 

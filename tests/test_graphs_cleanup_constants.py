@@ -8,9 +8,10 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.graphs import count_ops, evaluate, journal, optimize
-from cnnport.graphs import fold_constants as folder
-from cnnport.graphs.fold_constants import fold_constants
+from cnnport.graphs import count_ops, journal, optimize
+from cnnport.graphs.clean import evaluate
+from cnnport.graphs.clean import fold_constants as folder
+from cnnport.graphs.clean.fold_constants import fold_constants
 from cnnport.graphs.protos import read
 from cnnport.graphs.randomness import RANDOM
 
@@ -285,6 +286,27 @@ def test_the_file_does_not_grow(body, ops) -> None:
     with journal.recorded() as refusals:
         assert fold_constants(read(after)) == 0
     assert bool(refusals) == (after is before)
+
+
+@pytest.mark.parametrize(("call", "inputs", "first", "last"), CALLS, ids=[call for call, *_ in CALLS])
+def test_the_bound_holds(call, inputs, first, last) -> None:
+    """12: known before anything is computed, also where the file gives no shapes."""
+    name, _, attributes = call.partition(" ")
+    names = [f"k{index}" for index in range(len(inputs))]
+    model = model_of(
+        f"{{ y = {name} {attributes} ({', '.join(names)}) }}",
+        io="() => (float y)",
+        opset=max(first, 9),
+        tensors=zip(names, inputs, strict=True),
+    )
+    model.graph.output[0].type.Clear()
+    (node,) = ir.from_proto(model).graph
+    arrays = [np.asarray(array) for array in inputs]
+    results = evaluate.evaluate(node, max(first, 9), arrays)
+    bound = evaluate.largest_result(node, arrays)
+    assert results is not None
+    assert bound is not None
+    assert sum(result.size for result in results) <= bound
 
 
 def test_huge_results_are_not_even_computed() -> None:

@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.remove_dead_code import remove_dead_code
+from cnnport.graphs.clean.remove_dead_code import remove_dead_code
 
 IO = "(float[N,4,6,6] x) => (float[N,4,6,6] y)"
 
@@ -35,6 +35,17 @@ def test_chains_constants_and_initializers_go() -> None:
             " b = Add (a, k) r = RandomNormalLike (b) y = Relu (x) }"
         )
     )
+    assert count_ops(after) == {"Relu": 1}
+    assert not after.graph.initializer
+
+
+def test_what_only_a_dead_subgraph_reads_goes_at_once() -> None:
+    """1: onnx-ir still counts its nodes among the readers."""
+    body = (
+        "<bool c = {1}, float w = {2.0}> { a = Mul (x, w) b = If (c) <then_branch = t () => (float[N,4,6,6] p)"
+        " { p = Relu (a) }, else_branch = e () => (float[N,4,6,6] q) { q = Neg (a) }> y = Relu (x) }"
+    )
+    after = cleaned(model_of(body))
     assert count_ops(after) == {"Relu": 1}
     assert not after.graph.initializer
 

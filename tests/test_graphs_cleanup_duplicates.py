@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.merge_duplicates import merge_duplicates
+from cnnport.graphs.clean.merge_duplicates import merge_duplicates
 from cnnport.graphs.randomness import RANDOM
 
 IO = "(float[N,4,6,6] x) => (float[A,B,C,D] y)"

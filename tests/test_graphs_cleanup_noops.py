@@ -7,8 +7,9 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.graphs import count_ops, journal, neutral, optimize
-from cnnport.graphs.remove_noops import remove_noops
+from cnnport.graphs import count_ops, journal, optimize
+from cnnport.graphs.clean import neutral
+from cnnport.graphs.clean.remove_noops import remove_noops
 
 IO = "(float[N,4,6,6] x) => (float[A,B,C,D] y)"
 ONES = ", ".join(

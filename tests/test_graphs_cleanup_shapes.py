@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs import fold_shapes as folder
-from cnnport.graphs.fold_shapes import fold_shapes
+from cnnport.graphs.clean import fold_shapes as folder
+from cnnport.graphs.clean.fold_shapes import fold_shapes
 
 IO = "(float[N,4,6,6] x) => (float[A,B] y)"
 # What old exporters write for x.view(x.size(0), -1).

@@ -8,7 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cnnport.graphs import affine, count_ops, fold_affine, linear, optimize
+from cnnport.graphs import affine, count_ops, optimize
+from cnnport.graphs.fold import fold_affine, linear
 
 # Constants by the beginning of their name: scalars, one number a channel (4 or 8), on other axes.
 SHAPES = {

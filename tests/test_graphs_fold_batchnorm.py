@@ -14,11 +14,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cnnport.graphs import affine_walk, count_ops, optimize
+from cnnport.graphs import count_ops, optimize
 from cnnport.graphs.affine import CannotFoldError, round_to
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
-from cnnport.graphs.fold_constants import fold_constants
-from cnnport.graphs.remove_noops import remove_noops
+from cnnport.graphs.clean.fold_constants import fold_constants
+from cnnport.graphs.clean.remove_noops import remove_noops
+from cnnport.graphs.fold import affine_walk
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 
 PARAMETERS = ("scale", "bias", "mean", "var")
 

@@ -8,10 +8,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.graphs import channels, count_ops, optimize
-from cnnport.graphs.fold_affine import fold_affine
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
-from cnnport.graphs.fold_pad import fold_pad
+from cnnport.graphs import count_ops, optimize
+from cnnport.graphs.fold import channels
+from cnnport.graphs.fold.fold_affine import fold_affine
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_pad import fold_pad
 
 CHANNELS, SIDE = 4, 6
 PASSES = (fold_pad, fold_affine, fold_batchnorm)

@@ -7,7 +7,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.graphs import count_ops, fold_pad, optimize
+from cnnport.graphs import count_ops, optimize
+from cnnport.graphs.fold import fold_pad
 
 SHAPES = {"w": (4, 3, 3, 3), "w2": (2, 3, 2, 2), "wg": (6, 1, 3, 3), "w1": (4, 3, 3), "wide": (4, 3, 2, 2)}
 FULL = "[0,0,1,2,0,0,0,1]"  # a row above, none below; two columns before, one behind

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs import fuse_activations as module
-from cnnport.graphs.fuse_activations import fuse_activations
+from cnnport.graphs.fuse import fuse_activations as module
+from cnnport.graphs.fuse.fuse_activations import fuse_activations
 
 THIRD = np.random.default_rng(1).uniform(-0.5, 0.9, (3, 1, 1))
 

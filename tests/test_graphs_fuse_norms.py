@@ -13,8 +13,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs import local_response as module
-from cnnport.graphs.fuse_norms import fuse_norms
+from cnnport.graphs.fuse import local_response as module
+from cnnport.graphs.fuse.fuse_norms import fuse_norms
 
 RNG = np.random.default_rng(3)
 PADDED = "kernel_shape = [5, 1, 1], pads = [2, 0, 0, 2, 0, 0], count_include_pad = 1"

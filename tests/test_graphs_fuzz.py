@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import fuzz_graphs
 from cnnport.graphs import PASSES, optimize
+from cnnport.graphs.fuse.use_global_average_pool import use_global_average_pool
 from cnnport.graphs.passes import compatible, name_of
-from cnnport.graphs.use_global_average_pool import use_global_average_pool
 from fuzz.choices import Drawn
 from fuzz.faults import FAULTS, swaps_channels
 from fuzz.networks import network

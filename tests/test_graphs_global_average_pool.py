@@ -7,7 +7,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.use_global_average_pool import use_global_average_pool
+from cnnport.graphs.fuse.use_global_average_pool import use_global_average_pool
 
 
 def model_of(axes: list[int], keepdims: int, opset: int, shape: str, result: str) -> onnx.ModelProto:

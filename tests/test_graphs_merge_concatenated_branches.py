@@ -9,8 +9,9 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
-from cnnport.graphs import merge_concatenated_branches, optimize
-from cnnport.graphs.merge_concatenated_branches import merge_concatenated_branches as merge
+from cnnport.graphs import optimize
+from cnnport.graphs.merge import merge_concatenated_branches
+from cnnport.graphs.merge.merge_concatenated_branches import merge_concatenated_branches as merge
 
 Shape = tuple[int, ...]
 WIDE = "float[N,4,H,W] x => float[N,C,A,B] y"

@@ -12,9 +12,10 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from cnnport.graphs import journal, merge_linear_branches, optimize
-from cnnport.graphs.branches import Reading
-from cnnport.graphs.merge_linear_branches import merge_linear_branches as merge
+from cnnport.graphs import journal, optimize
+from cnnport.graphs.merge import merge_linear_branches
+from cnnport.graphs.merge.branches import Reading
+from cnnport.graphs.merge.merge_linear_branches import merge_linear_branches as merge
 
 Shape = tuple[int, ...]
 WIDE = "double[N,4,H,W] x => double[N,4,A,B] y"

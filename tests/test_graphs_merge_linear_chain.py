@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs import merge_linear_chain as module
-from cnnport.graphs.merge_linear_chain import merge_linear_chain
+from cnnport.graphs.merge import merge_linear_chain as module
+from cnnport.graphs.merge.merge_linear_chain import merge_linear_chain
 
 IMAGE = "float[N, 4, 9, 8] x => float[N, A, B, C] y"
 ROWS = "float[N, 6] x => float[N, A] y"

@@ -12,8 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs import merge_parallel_convs as module
-from cnnport.graphs.merge_parallel_convs import merge_parallel_convs
+from cnnport.graphs.merge import merge_parallel_convs as module
+from cnnport.graphs.merge.merge_parallel_convs import merge_parallel_convs
 
 
 @dataclass(frozen=True)

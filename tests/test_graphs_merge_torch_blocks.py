@@ -7,7 +7,7 @@ from onnx.reference import ReferenceEvaluator
 from torch import nn
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.merge_linear_branches import merge_linear_branches
+from cnnport.graphs.merge.merge_linear_branches import merge_linear_branches
 
 
 def normed(channels: int, out: int, kernel: int | tuple[int, int], stride: int, groups: int) -> nn.Sequential:

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 
 from cnnport.graphs import count_ops, optimize
 from cnnport.graphs.journal import recorded
-from cnnport.graphs.layout_operators import OPERATORS
-from cnnport.graphs.move_transposes import move_transposes
+from cnnport.graphs.layout.move_transposes import move_transposes
+from cnnport.graphs.layout.operators import OPERATORS
 
 NHWC = "[0, 2, 3, 1]"
 NCHW = "[0, 3, 1, 2]"
@@ -536,7 +536,7 @@ def test_a_wrong_rule_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: str, ri
 
 def test_a_wrong_order_of_features_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: matrices that keep their rows although the features move."""
-    monkeypatch.setattr("cnnport.graphs.layout_reshapes.apply", lambda edits, scope: None)
+    monkeypatch.setattr("cnnport.graphs.layout.reshapes.apply", lambda edits, scope: None)
     case = next(case for case in CASES if case.id == "9-reshape")
     with pytest.raises(AssertionError):
         check(model_of(case), case.left)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cnnport.errors import CnnportError, FeedError, UnknownNameError
 from cnnport.graphs import DEFAULT_PASSES, PASSES, count_ops, optimize, select_passes
 from cnnport.graphs.cost import Cost
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.journal import refused
 from cnnport.graphs.passes import REGISTERED, TARGETS, named_in, needs_verifying
 from cnnport.offload import bring_back, set_aside

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 
 
 class Leftovers(nn.Module):

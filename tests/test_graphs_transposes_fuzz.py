@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.layout_operators import OPERATORS
-from cnnport.graphs.move_transposes import move_transposes
+from cnnport.graphs.layout.move_transposes import move_transposes
+from cnnport.graphs.layout.operators import OPERATORS
 
 START = (2, 3, 4, 6)
 ORDERS = ([0, 2, 3, 1], [0, 3, 1, 2], [0, 2, 3, 1], [0, 3, 1, 2], [0, 1, 3, 2], [3, 2, 1, 0], [1, 0, 2, 3])

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.unwrap_gemm import unwrap_gemm
+from cnnport.graphs.layout.unwrap_gemm import unwrap_gemm
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def test_an_unproven_restoring_gives_its_reason() -> None:
 def test_a_forgotten_alpha_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Planted: constants that are not scaled."""
     monkeypatch.setattr(
-        "cnnport.graphs.unwrap_gemm.round_to", lambda exact, dtype: np.abs(exact).astype(np.float32)
+        "cnnport.graphs.layout.unwrap_gemm.round_to", lambda exact, dtype: np.abs(exact).astype(np.float32)
     )
     with pytest.raises(AssertionError):
         check(next(case for case in CASES if case.id == "2-scaled"))

@@ -21,7 +21,7 @@ from cnnport.cli import main
 from cnnport.errors import CheckFailedError, OutputError, UnknownNameError
 from cnnport.golden import seeded_input
 from cnnport.graphs import count_ops
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.passes import name_of, passes_for
 from cnnport.metadata import FORMAT, Golden, Origin, golden_to_metadata, origin_to_metadata, to_json
 from cnnport.optimize_file import Optimized, default_path, optimize_file

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import onnx_ir as ir
 
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.values import constant, fresh_names
 
 _count = itertools.count()

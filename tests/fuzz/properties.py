@@ -13,7 +13,7 @@ from onnx import ModelProto
 
 from cnnport.compare import spread_of
 from cnnport.graphs import Pass, optimize
-from cnnport.graphs.fold_batchnorm import fold_batchnorm
+from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.passes import name_of
 from cnnport.graphs.values import constant, named_in_subgraphs
 from fuzz import exact

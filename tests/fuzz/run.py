@@ -78,7 +78,9 @@ class Tally:
 
 def passes_of(more: Sequence[str]) -> tuple[Pass, ...]:
     """Those of the table, and others that lie in ``cnnport.graphs`` already, by name."""
-    others = [getattr(importlib.import_module(f"cnnport.graphs.{name}"), name) for name in more]
+    others = [
+        getattr(importlib.import_module(f"cnnport.graphs.{name}"), name.rpartition(".")[2]) for name in more
+    ]
     return (*PASSES, *(each for each in others if each not in PASSES))
 
 

@@ -1,0 +1,1 @@
+"""Orders and numbers of channels: shuffles absorbed, blocks of channels filled."""

@@ -1,0 +1,1 @@
+"""Orders of axes: transposes moved until they cancel."""

@@ -1,0 +1,1 @@
+"""Linear operators, side by side or one after the other, as one."""
