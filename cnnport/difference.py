@@ -39,7 +39,8 @@ class Difference:
         """Without where it was found."""
         if self.reason:
             return f"{self.output} {self.reason}"
-        return f"max error {self.max_abs:.2e} ({self.error:.1e} of the output's std) at {self.output}"
+        share = f" ({self.error:.1e} of the output's std)" if np.isfinite(self.error) else ""
+        return f"max error {self.max_abs:.2e}{share} at {self.output}"
 
 
 def difference(expected: Mapping[str, Any], found: Mapping[str, Any], tolerance: float) -> Difference:

@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, CheckFailedError
-from cnnport.failing import keep_failing
 from cnnport.files import check_writable, write_atomically
-from cnnport.graphs import Pass, PassReport, count_ops, optimize
-from cnnport.graphs.cost import Cost, cost_of
-from cnnport.graphs.freeze import freeze, overridable
-from cnnport.graphs.passes import TARGETS, name_of, named_in, needs_verifying, select_passes
-from cnnport.graphs.protos import read
-from cnnport.metadata import golden_of, to_json, tool_versions
+from cnnport.graphs import Pass, PassReport, count_ops
+from cnnport.graphs.cost import Cost
+from cnnport.graphs.freeze import freeze, is_settled, overridable
+from cnnport.graphs.passes import TARGETS, named_in, select_passes
+from cnnport.metadata import to_json, tool_versions
 from cnnport.offload import compact, set_aside
 from cnnport.onnxfile import (
     CHECKSUM_KEY,
@@ -37,13 +35,12 @@ from cnnport.onnxfile import (
     write_foreign,
     write_model,
 )
-from cnnport.original import CannotVerifyError, Original, Verdict, likely_trials, worse
+from cnnport.original import Verdict
 from cnnport.runtimes import require_runtime
-from cnnport.trial_inputs import shapes_in
+from cnnport.verified_passes import VerifiedPasses
 
 if TYPE_CHECKING:
     import onnx
-    import onnx_ir as ir
 
 # Where weights lie meanwhile.
 _WEIGHTS = "weights.data"
@@ -139,10 +136,9 @@ def optimize_file(
     _check_own(stated, model, is_split)
     ops_before = count_ops(model)
     notes = [f"{source.name} has its weights in another file, {path.name} has them in itself"] * is_split
-    frozen = len(overridable(model))
-    if freeze_initializers:
+    frozen, old = len(overridable(model)), model.ir_version
+    if freeze_initializers or is_settled(model):
         freeze(model)
-        notes += [f"{frozen} initializers were also inputs and are constants now"] * bool(frozen)
     elif frozen:
         notes.append(
             f"{frozen} initializers are also inputs, which a caller may override: they stay as they are, "
@@ -152,7 +148,7 @@ def optimize_file(
         folder = Path(name)
         set_aside(model, folder, _WEIGHTS)
         model = compact(model)
-        work = _Work(folder, path, stated, costs, on_step)
+        work = VerifiedPasses(folder, path, stated, costs, on_step)
         result = work.optimize(model, *_choose(passes, target or stated.target))
         ops_after = count_ops(result)
         # The IR refers to itself; until it is collected, the weights that passes looked at stay mapped.
@@ -170,6 +166,14 @@ def optimize_file(
                 write_foreign(result, path, folder)
             # Above 2 GB the file refers to another one.
             data = data_files(result) - {_WEIGHTS}
+    if is_changed and frozen and not overridable(result):
+        why = (
+            ""
+            if result.ir_version == old
+            else f", as runtimes took them: IR version {result.ir_version}, not {old}"
+        )
+        notes.append(f"{frozen} initializers were also inputs and are constants now{why}")
+    notes += work.notes
     notes += [
         f"{path.name} has more than 2 GB: its weights are in {name}, which belongs beside it"
         for name in sorted(data)
@@ -192,117 +196,6 @@ def optimize_file(
         notes=tuple(notes),
         seconds=time.perf_counter() - started,
     )
-
-
-class _Work:
-    """The part that happens in a folder of its own, and what there is to say of it; see ``Optimized``."""
-
-    def __init__(
-        self, folder: Path, path: Path, stated: Artifact, costs: bool, on_step: Callable[[str], None]
-    ) -> None:
-        self.reports: tuple[PassReport, ...] = ()
-        self.verdict: Verdict | None = None
-        self.unverified: str | None = None
-        self.left_out: tuple[str, ...] = ()
-        self.failing: dict[str, Path] = {}
-        self.costs: tuple[Cost, ...] = ()
-        trial = next(likely_trials(stated))
-        self.shapes = shapes_in(stated.inputs, trial)
-        self._folder = folder
-        self._path = path
-        self._stated = stated
-        self._has_costs = costs
-        self._on_step = on_step
-        self._original: Original | None = None
-        # Of the last candidate that was right.
-        self._accepted: Verdict | None = None
-
-    def optimize(
-        self, model: "onnx.ModelProto", passes: tuple[Pass, ...], insisted: frozenset[Pass]
-    ) -> "onnx.ModelProto":
-        """Give the optimised model, or ``model``; in both, weights lie in the folder.
-
-        Raises:
-            CheckFailedError: If the result departs from ``model``, whichever passes run.
-        """
-        try:
-            result = self._run(model, passes, self._departs)
-        except CannotVerifyError as error:
-            self.unverified = str(error)
-            self._original = None
-            chosen = tuple(each for each in passes if each in insisted or not needs_verifying(each))
-            self.left_out = tuple(name_of(each) for each in passes if each not in chosen)
-            return self._run(model, chosen, None)
-        if result is model:
-            return model
-        self._on_step("verify")
-        assert self._original is not None
-        assert self._accepted is not None
-        self.verdict = worse(self._accepted, self._original.check(result, self._original.quick))
-        if not self.verdict.ok:
-            # A fault that shows on few inputs: with all of them after each pass it is found where it is.
-            self._original.quick = len(self._original.trials)
-            result = self._run(model, passes, self._departs)
-            self.verdict = self._accepted if result is not model else None
-        return result
-
-    def _departs(self, candidate: "onnx.ModelProto") -> str | None:
-        """What is wrong with a candidate; the original runs first when somebody asks, since mostly nobody does."""
-        original = self._reference()
-        verdict = original.check(candidate, stop=original.quick)
-        if verdict.ok:
-            self._accepted = verdict
-        return None if verdict.ok else str(verdict)
-
-    def _reference(self) -> Original:
-        if self._original is None:
-            golden = golden_of(self._stated) if CHECKSUM_KEY in self._stated.metadata else None
-            self._original = Original(self._model, self._folder, golden)
-        return self._original
-
-    def _run(
-        self,
-        model: "onnx.ModelProto",
-        passes: tuple[Pass, ...],
-        verify: Callable[["onnx.ModelProto"], str | None] | None,
-    ) -> "onnx.ModelProto":
-        self._model = model
-        self._accepted = None
-        result, self.reports = optimize(
-            model,
-            passes,
-            verify=verify,
-            folder=self._folder,
-            cost=self._cost if self._has_costs else None,
-            on_pass=self._on_step,
-            on_refused=self._keep_failing,
-        )
-        if self._has_costs:
-            self.costs = self._total_costs(model)
-        return result
-
-    def _keep_failing(self, report: PassReport, each: Pass, before: "onnx.ModelProto") -> None:
-        self._on_step(f"narrowing down {report.name}")
-        path = self._path.with_name(f"{self._path.name.removesuffix('.onnx')}.{report.name}.failing.onnx")
-        if kept := keep_failing(report, each, before, self._original, self._folder, path):
-            self.failing[report.name] = kept
-
-    def _cost(self, candidate: "ir.Model") -> Cost:
-        return cost_of(candidate, self.shapes)
-
-    def _total_costs(self, model: "onnx.ModelProto") -> tuple[Cost, ...]:
-        found = [
-            each
-            for report in self.reports
-            for each in (report.cost_before, report.cost_after)
-            if each is not None
-        ]
-        if found:
-            return (found[0], found[-1])
-        try:
-            return (self._cost(read(model, self._folder)),) * 2
-        except Exception:  # what the reader cannot carry has no cost that could be told
-            return ()
 
 
 def _check_own(stated: Artifact, model: "onnx.ModelProto", is_split: bool) -> None:

@@ -22,5 +22,9 @@ def freeze(model: onnx.ModelProto) -> None:
     inputs = [value for value in model.graph.input if value.name not in names]
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    if names:
-        model.ir_version = max(model.ir_version, _SEPARATE_SINCE)
+    model.ir_version = max(model.ir_version, _SEPARATE_SINCE)
+
+
+def is_settled(model: onnx.ModelProto) -> bool:
+    """Whether no caller can override an initializer, although all have to be inputs: files before IR version 4."""
+    return model.ir_version < _SEPARATE_SINCE

@@ -54,6 +54,8 @@ LAYERS = (
         "digest",
         "original",
         "failing",
+        "other_weights",
+        "verified_passes",
         "optimize_file",
     ),
     ("bench",),

@@ -67,6 +67,17 @@ def test_slices(body, opset) -> None:
     assert count_ops(after) == {"Slice": 1}
 
 
+def test_slices_of_a_slice() -> None:
+    """1: as where an image is taken apart into its even and odd rows and columns."""
+    pick = "e{0} = Slice (x, p{0}, p9, p2, p2) a{0} = Slice (e{0}, p0, p9, p3, p2)"
+    pick += " b{0} = Slice (e{0}, p1, p9, p3, p2)"
+    body = " ".join(pick.format(number) for number in (0, 1))
+    after = changed(
+        model_of(f"<{NUMBERS}> {{ {body} y = Concat <axis = 1> (a0, b0, a1, b1) }}"), merge_chains
+    )
+    assert count_ops(after) == {"Concat": 1, "Slice": 4}
+
+
 def test_slices_of_opset_9() -> None:
     """1: by attributes."""
     upper, lower = ("starts = [1], ends = [9], axes = [1]", "starts = [0], ends = [2], axes = [-1]")
@@ -85,6 +96,7 @@ def test_concats() -> None:
     ("body", "outputs"),
     [
         ("a = Slice (x, p1, p9, p2) y = Slice (a, p0, p5, p3) z = Relu (a)", 2),
+        ("a = Slice (x, p1, p9, p2) z = Slice (a, p0, p5, p2) y = Slice (a, p0, p5, p3)", 2),
         ("z = Slice (x, p1, p9, p2) y = Slice (z, p0, p5, p3)", 2),
         ("a = Slice (x, p1, p9, p2) y = Slice (a, p0, p5, p2)", 1),
         ("a = Slice (x, p1, p9, p2) y = Slice (a, p0, p5, m12)", 0),

@@ -288,6 +288,23 @@ def test_the_file_does_not_grow(body, ops) -> None:
     assert bool(refusals) == (after is before)
 
 
+def test_weights_are_worth_it() -> None:
+    """12: 4 MiB out of 8 bytes that no pass could read otherwise."""
+    before = model_of(
+        "<int64[2] n = {1024, 1024}> { a = ConstantOfShape (n) y = MatMul (x, a) }",
+        io="(float[N,1024] x) => (float[N,1024] y)",
+    )
+    after, _ = optimize(before, [fold_constants])
+    assert count_ops(after) == {"MatMul": 1}
+    # As data it is no weight.
+    stays(
+        model_of(
+            "<int64[2] n = {1024, 1024}> { a = ConstantOfShape (n) y = MatMul (a, x) }",
+            io="(float[1024,4] x) => (float[1024,4] y)",
+        )
+    )
+
+
 @pytest.mark.parametrize(("call", "inputs", "first", "last"), CALLS, ids=[call for call, *_ in CALLS])
 def test_the_bound_holds(call, inputs, first, last) -> None:
     """12: known before anything is computed, also where the file gives no shapes."""

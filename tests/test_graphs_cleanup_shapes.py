@@ -204,8 +204,15 @@ def test_a_shape_that_is_a_dimension_of_another_tensor() -> None:
     stays(model_of(body, io="(float[N,4,6,6] x, float[K] w) => (float[A,B] y)"))
 
 
+def test_an_output_with_another_number_of_dimensions_than_stated_stays() -> None:
+    """13: a runtime would not load it."""
+    body = """<int64[1] z = {0}, int64[1] o = {1}, int64[1] im = {-1}> { s = Shape (x) n = Slice (s, z, o)
+        target = Concat <axis = 0> (n, im) y = Reshape (x, target) }"""
+    stays(model_of(body, io="(float[N,4,6,6] x) => (float[N,4,36] y)"))
+
+
 def test_subgraphs_and_old_files_stay() -> None:
-    """13, and IR version 3."""
+    """14, and IR version 3."""
     stays(
         model_of(
             "{ s = Shape (x) y = Cast <to = 1> (s) }",

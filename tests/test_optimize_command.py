@@ -504,15 +504,21 @@ def test_initializers_that_a_caller_may_override(cli: Run, tmp_path: Path) -> No
     assert code == 0
     assert "11 initializers are also inputs" in err
     assert (tmp_path / "b.onnx").read_bytes() == source.read_bytes()
-    model.ir_version = 3
-    save(model, source)
-    code, _, err = cli("optimize", source, "-o", tmp_path / "c.onnx", "--freeze")
-    assert code == 0
-    assert "are constants now" in err
-    after = onnx.load(tmp_path / "c.onnx")
-    assert [value.name for value in after.graph.input] == ["x"]
-    assert "BatchNormalization" not in count_ops(after)
-    assert agrees(source, tmp_path / "c.onnx")
+    # Before IR version 4 a caller cannot override any, although all are inputs.
+    for version, options in ((10, ["--freeze"]), (3, [])):
+        model.ir_version = version
+        save(model, source)
+        code, _, err = cli("optimize", source, "-o", tmp_path / f"{version}.onnx", *options)
+        assert code == 0
+        assert "11 initializers were also inputs and are constants now" in err
+        after = onnx.load(tmp_path / f"{version}.onnx")
+        assert [value.name for value in after.graph.input] == ["x"]
+        assert after.ir_version == max(version, 4)
+        assert "BatchNormalization" not in count_ops(after)
+        assert agrees(source, tmp_path / f"{version}.onnx")
+    code, _, err = cli("optimize", source, "-o", tmp_path / "none.onnx", "--passes", "fold_pad")
+    assert (code, "constants" in err) == (0, False)
+    assert (tmp_path / "none.onnx").read_bytes() == source.read_bytes()
 
 
 # ---------------------------------------------------------------- what cannot be verified
@@ -545,6 +551,27 @@ def test_what_nothing_here_can_run(cli: Run, tmp_path: Path) -> None:
     assert (done["verified"], done["parity"]) == (False, None)
     assert "onnxruntime cannot load it" in done["unverified_reason"]
     assert "BatchNormalization" not in done["ops"]["after"]
+
+
+def test_models_whose_weights_are_all_the_same(tmp_path: Path) -> None:
+    """They give the same whatever goes in: passes are verified on them with other weights, also against faults."""
+    model = network(8)
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims) > 1:
+            same = np.full(tuple(tensor.dims), 0.5, np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(same, tensor.name))
+    model.graph.node[-1].output[0] = "scores"
+    model.graph.node.append(helper.make_node("Softmax", ["scores"], ["y"], axis=1))
+    source = save(model, tmp_path / "net.onnx")
+    done = optimize_file(source, tmp_path / "out.onnx")
+    assert done.unverified is None
+    assert done.verdict is not None
+    assert any("with other weights" in note for note in done.notes)
+    assert "BatchNormalization" not in done.ops_after
+    assert np.allclose(outputs(source)["y"], outputs(tmp_path / "out.onnx")["y"])
+    done = optimize_file(source, tmp_path / "b.onnx", passes=(wrong_epsilon, fold_batchnorm))
+    assert report_of(done, "wrong_epsilon").refused
+    assert "BatchNormalization" not in done.ops_after
 
 
 def test_models_that_say_nothing_when_they_run(tmp_path: Path) -> None:

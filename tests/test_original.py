@@ -139,6 +139,22 @@ def test_rounding_is_told_from_mistakes(tmp_path: Path, monkeypatch: pytest.Monk
     assert not original.check(scaled(1.0, offset=1e4)).ok
 
 
+def test_networks_that_magnify_roundings(tmp_path: Path) -> None:
+    """A rewriting may be as far off, computed exactly, as the original is by its roundings; a hundredth at most."""
+    original = Original(scaled(1.0, offset=3e4), tmp_path)
+    near, far = original.check(scaled(1.0001)), original.check(scaled(1.003))
+    assert near.ok
+    assert not far.ok
+    assert "the original in float32" in far.note
+    folder = tmp_path / "rougher"
+    folder.mkdir()
+    original = Original(scaled(1.0, offset=1e6), folder)
+    near, far = original.check(scaled(1.002)), original.check(scaled(1.01))
+    assert min(near.worst.error, far.worst.error) > 1e-2
+    assert near.ok
+    assert not far.ok
+
+
 def test_the_whole_is_as_bad_as_its_worst_part(tmp_path: Path) -> None:
     from cnnport.original import worse
 

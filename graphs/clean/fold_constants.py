@@ -17,7 +17,8 @@ It must not fire for
     a runtime looks for them in front of its integer kernels;
 11. inputs that a caller may give: graph inputs, and initializers that are graph inputs too;
 12. results of more than 1 MiB, if those of all nodes that hang together are larger than the constants that go with
-    these nodes: the file would grow;
+    these nodes: the file would grow; except for weights, which later passes have to read: what convolutions,
+    products of matrices and batch norms take beside their data, up to 1 GiB each;
 13. results that are not defined, as division by zero, or that disagree with the shape or type that the file states;
 14. text, bfloat16 and types of less than a byte, which stay to be computed;
 15. files before IR version 4, where every initializer is an input: Constant nodes stay, and results become some;
@@ -36,6 +37,8 @@ from cnnport.graphs.splice import become_constant
 from cnnport.graphs.values import constant, drop_unused, opset_of
 
 _SMALL_BYTES = 1 << 20
+_LARGEST_WEIGHT = 1 << 30
+_WEIGHTED = frozenset({"BatchNormalization", "Conv", "ConvTranspose", "Gemm", "MatMul"})
 _WIDEST = 8
 _Results = dict[ir.Node, list[np.ndarray]]
 
@@ -107,6 +110,7 @@ def _computed(graph: ir.Graph, opset: int, large: list[tuple[ir.Node, int]]) -> 
     results: _Results = {}
     limit = max(_SMALL_BYTES, sum(_size(value) for node in graph for value in dict.fromkeys(node.inputs)))
     for node in graph:
+        most = max(limit, _LARGEST_WEIGHT) if all(map(_is_weight, node.outputs)) else limit
         if not can_evaluate(node) or not node.inputs:
             continue
         arrays = [_array(value, known) for value in node.inputs]
@@ -116,7 +120,7 @@ def _computed(graph: ir.Graph, opset: int, large: list[tuple[ir.Node, int]]) -> 
         width = max(output.dtype.itemsize if output.dtype else _WIDEST for output in node.outputs)
         if bound is None:
             continue
-        if bound * width > limit:
+        if bound * width > most:
             large.append((node, int(bound * width)))
             continue
         found = evaluate(node, opset, arrays)
@@ -173,11 +177,22 @@ def _groups(computed: _Results) -> list[_Group]:
         group.nodes.append(node)
         for output, result in zip(node.outputs, results, strict=True):
             needed = output.is_graph_output() or any(user not in computed for user, _ in output.uses())
-            group.large += result.nbytes if needed and result.nbytes > _SMALL_BYTES else 0
+            counts = needed and result.nbytes > _SMALL_BYTES and not _is_weight(output)
+            group.large += result.nbytes if counts else 0
     for value, size in sources.items():
         if not value.is_graph_output() and all(user in computed for user, _ in value.uses()):
             groups[root(value)].freed += size
     return list(groups.values())
+
+
+def _is_weight(value: ir.Value) -> bool:
+    """Whether nothing reads a value but operators that take it as their weights."""
+    uses = value.uses()
+    return (
+        bool(uses)
+        and not value.is_graph_output()
+        and all(not user.domain and user.op_type in _WEIGHTED and place > 0 for user, place in uses)
+    )
 
 
 def _size(value: ir.Value | None) -> int:

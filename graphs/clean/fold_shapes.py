@@ -19,7 +19,9 @@ It must not fire
 10. where a size is neither known nor named, or the target of a Reshape keeps another unknown;
 11. with -1 beside a size that may be 0: of an empty tensor nobody could tell the missing size;
 12. with 0 for a Reshape that takes 0 as it is (``allowzero`` = 1);
-13. for sizes within subgraphs and functions.
+13. for a Reshape that makes an output of the graph, if the file says of that output that it has another number of
+    dimensions: the file is wrong there, and runtimes refuse what they can see to be wrong;
+14. for sizes within subgraphs and functions.
 """
 
 import math
@@ -72,13 +74,18 @@ def _sweep(graph: ir.Graph, opset: int, fresh: Callable[[str], str]) -> int:
         target = (
             _target(node, opset) if node.op_type in {"Expand", "Reshape"} and len(node.inputs) == 2 else None
         )
-        if target is not None:
+        if target is not None and not _contradicts(node.outputs[0], target):
             replaced += [value for value in node.inputs[1:] if value is not None]
             new = initializer(np.array(target, np.int64), fresh(f"{node.outputs[0].name}_shape"), graph)
             node.replace_input_with(1, new)
             folded += 1
     drop_unused(graph, replaced)
     return folded
+
+
+def _contradicts(output: ir.Value, target: Sequence[int]) -> bool:
+    dims = rank(output)
+    return output.is_graph_output() and dims is not None and dims != len(target)
 
 
 def _numbers(node: ir.Node, opset: int) -> npt.NDArray[np.generic] | None:

@@ -1,15 +1,15 @@
 """Two movements of elements in a row as one.
 
-It fires where nothing else reads what lies between the two, for
+It fires for
 
-1.  Slice after Slice on other axes, both by constants;
-2.  Concat of a Concat on the same axis: one Concat of all.
+1.  Slice after Slice on other axes, both by constants, if all that reads what lies between are such Slices;
+2.  Concat of a Concat on the same axis, where nothing else reads what lies between: one Concat of all.
 
 Reshapes in a row are ``clean_reshapes``'s matter, Transposes ``move_transposes``'s.
 
 It must not fire
 
-10. if what lies between is an output of the graph, read elsewhere or captured by a subgraph;
+10. if what lies between is an output of the graph, read by others or captured by a subgraph;
 11. for Slices that share an axis, or whose axes cannot be told apart;
 12. within subgraphs and functions.
 """
@@ -41,13 +41,13 @@ def merge_chains(model: ir.Model) -> int:
         return 0
     captured, fresh = named_in_subgraphs(model.graph), fresh_names(model)
     merged = 0
-    for lower in list(model.graph):
-        if lower.domain or lower.graph is not model.graph:
+    for node in list(model.graph):
+        if node.domain or node.graph is not model.graph:
             continue
-        if lower.op_type == "Concat":
-            merged += _merge_concats(lower, captured)
-        while lower.op_type == "Slice" and _merge_slices(lower, opset, captured, fresh):
-            merged += 1
+        if node.op_type == "Concat":
+            merged += _merge_concats(node, captured)
+        if node.op_type == "Slice":
+            merged += _merge_slices(node, opset, captured, fresh)
     return merged
 
 
@@ -60,48 +60,54 @@ def _between(value: ir.Value | None, lower: ir.Node, captured: frozenset[str]) -
     return upper if alone and len(upper.outputs) == 1 else None
 
 
-def _take_over(upper: ir.Node, lower: ir.Node, others: list[ir.Value]) -> None:
-    """Let ``lower`` read what ``upper`` reads, and ``others`` as its further inputs; remove ``upper``."""
-    graph = lower.graph
+def _merge_slices(upper: ir.Node, opset: int, captured: frozenset[str], fresh: _Named) -> bool:
+    """Let all that reads a Slice cut from what the Slice reads."""
+    graph, value = upper.graph, upper.outputs[0]
     assert isinstance(graph, ir.Graph)
-    unused = [value for node in (upper, lower) for value in node.inputs[1:] if value is not None]
-    lower.replace_input_with(0, upper.inputs[0])
-    lower.resize_inputs(1 + len(others))
-    for place, value in enumerate(others, 1):
-        lower.replace_input_with(place, value)
+    lowers = list(dict.fromkeys(user for user, _ in value.uses()))
+    if not lowers or value.is_graph_output() or value.name in captured:
+        return False
+    wholes = [_joined(upper, lower, opset) for lower in lowers]
+    unused: list[ir.Value | None] = list(upper.inputs[1:])
+    for lower, whole in zip(lowers, wholes, strict=True):
+        if whole is None or lower.graph is not graph:
+            return False
+        unused += lower.inputs[1:]
+    for lower, whole in zip(lowers, wholes, strict=True):
+        assert whole is not None
+        lower.replace_input_with(0, upper.inputs[0])
+        _cut(lower, whole, opset, fresh)
     graph.remove(upper, safe=True)
-    drop_unused(graph, unused)
+    drop_unused(graph, [value for value in unused if value is not None])
+    return True
 
 
-def _merge_slices(lower: ir.Node, opset: int, captured: frozenset[str], fresh: _Named) -> bool:
-    upper = _between(lower.inputs[0], lower, captured)
-    if upper is None or upper.op_type != "Slice":
-        return False
+def _joined(upper: ir.Node, lower: ir.Node, opset: int) -> list[list[int]] | None:
+    """Starts, ends, axes and steps of the one Slice that does what two do."""
+    if lower.domain or lower.op_type != "Slice" or lower.inputs[0] is not upper.outputs[0]:
+        return None
     parts = [_slice_of(node, opset) for node in (upper, lower)]
-    dims, graph = rank(upper.inputs[0]), lower.graph
+    dims = rank(upper.inputs[0])
     if dims is None or parts[0] is None or parts[1] is None:
-        return False
+        return None
     axes = [axis % dims for part in parts if part is not None for axis in part[2]]
     if len(set(axes)) != len(axes):
-        return False
-    starts, ends, _, steps = (one + other for one, other in zip(*parts, strict=True))
+        return None
+    return [one + other for one, other in zip(*parts, strict=True)]
+
+
+def _cut(node: ir.Node, whole: list[list[int]], opset: int, fresh: _Named) -> None:
     if opset < 10:
-        lower.attributes.update(
-            {
-                name: ir.AttrInt64s(name, given)
-                for name, given in (("starts", starts), ("ends", ends), ("axes", axes))
-            }
-        )
-        _take_over(upper, lower, [])
-        return True
+        names = ("starts", "ends", "axes")
+        node.attributes.update({name: ir.AttrInt64s(name, whole[place]) for place, name in enumerate(names)})
+        return
+    graph, base = node.graph, node.outputs[0].name
     assert isinstance(graph, ir.Graph)
-    base = lower.outputs[0].name
-    others = [
-        initializer(np.array(given, np.int64), fresh(f"{base}_{name}"), graph)
-        for name, given in (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
-    ]
-    _take_over(upper, lower, others)
-    return True
+    node.resize_inputs(5)
+    for place, (name, numbers) in enumerate(zip(("starts", "ends", "axes", "steps"), whole, strict=True), 1):
+        node.replace_input_with(
+            place, initializer(np.array(numbers, np.int64), fresh(f"{base}_{name}"), graph)
+        )
 
 
 def _slice_of(node: ir.Node, opset: int) -> list[list[int]] | None:
