@@ -7,7 +7,8 @@ that was not there.
 
 It fires for
 
-1.  Reshape or Flatten behind Reshape, Flatten, Squeeze, Unsqueeze that nothing else reads: one Reshape;
+1.  Reshape or Flatten behind Reshape, Flatten, Squeeze, Unsqueeze that nothing else reads: one Reshape; and Squeeze
+    or Unsqueeze behind Reshape or Flatten likewise;
 2.  Reshape to N x everything else, as [0, -1], as [-1, K] or with both sizes, behind a global pooling or anything
     else whose sizes but the batch are known: Flatten, which is the same for every batch and needs no constant;
 3.  Squeeze and Unsqueeze in a row that undo each other, or are one of them together;
@@ -67,7 +68,7 @@ def _sweep(scope: Scope, captured: frozenset[str]) -> int:
         if node.graph is not scope.graph or node.domain or node.op_type not in _SHAPE_ONLY:
             continue
         if node.op_type in {"Squeeze", "Unsqueeze"}:
-            done += _join_axes(node, scope, captured)
+            done += _join_axes(node, scope, captured) or _into_target(node, scope)
         else:
             done += (
                 _merge(node, scope) or _as_flatten(node, scope.graph) or _undo_around(node, scope, captured)
@@ -216,6 +217,55 @@ def _join_axes(node: ir.Node, scope: Scope, captured: frozenset[str]) -> int:
     node.replace_input_with(0, source)
     _drop(above, scope)
     return 1
+
+
+def _into_target(node: ir.Node, scope: Scope) -> int:
+    """Rule 1 for axes of size 1 that come or go behind a Reshape."""
+    above = _above(node, scope)
+    before = None if above is None else _target(above)
+    source = None if above is None else above.inputs[0]
+    if above is None or source is None or before is None or above.op_type not in {"Flatten", "Reshape"}:
+        return 0
+    places: list[int | None] = list(range(len(before)))
+    grows = node.op_type == "Unsqueeze"
+    named = _axes(node, scope.opset, len(before) + (len(_listed(node, scope.opset)) if grows else 0))
+    if named is None or (not grows and any(before[axis] != 1 for axis in named)):
+        return 0
+    if grows:
+        for axis in named:
+            places.insert(axis, None)
+    else:
+        places = [place for place in places if place not in named]
+    target = _moved(before, places, source)
+    if target is None:
+        return 0
+    constants = [value for value in node.inputs[1:] if value is not None]
+    name = scope.fresh(f"{node.outputs[0].name}_shape")
+    node.op_type = "Reshape"
+    node.attributes.clear()
+    node.replace_input_with(0, source)
+    node.resize_inputs(2)
+    node.replace_input_with(1, initializer(np.array(target, np.int64), name, scope.graph))
+    drop_unused(scope.graph, constants)
+    _drop(above, scope)
+    return 1
+
+
+def _moved(before: Sequence[int], places: Sequence[int | None], source: ir.Value) -> list[int] | None:
+    """A target whose elements moved; None is a new 1. An element of 0 says nothing at another place."""
+    sizes = shape_of(source)
+    target: list[int] = []
+    for place, old in enumerate(places):
+        size = 1 if old is None else before[old]
+        if size == 0 and old != place:
+            extent = None if sizes is None or old is None or old >= len(sizes) else sizes[old]
+            size = extent if isinstance(extent, int) else -1
+        target.append(size)
+    # Beside -1 that was not there, nothing may be 0 or become 0.
+    is_new = -1 in target and -1 not in before
+    if target.count(-1) > 1 or (is_new and any(size == 0 for size in target)):
+        return None
+    return target
 
 
 def _listed(node: ir.Node, opset: int) -> list[int]:
