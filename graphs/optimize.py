@@ -3,7 +3,7 @@
 A pass works on a clone that shares its tensors with the model before, so that going back costs nothing, and
 the checks of the graph itself run without the weights: at no time are there more than the caller's model, the
 tensors that passes wrote, and one serialised candidate. A pass that found nothing is not asked again until another
-one has changed the graph.
+one has changed the graph, and leaves its clone, which is as it was, to the next.
 """
 
 import time
@@ -115,6 +115,7 @@ class _Attempt:
     refused: str | None = None
     fault: Fault | None = None
     left: tuple[Refusal, ...] = ()
+    spare: ir.Model | None = None
 
 
 class _Loop:
@@ -139,6 +140,8 @@ class _Loop:
         # By the place of a pass: the number of changes after which it has nothing to do; -1 if it is out.
         self._idle: dict[int, int] = {}
         self._changes = 0
+        # A clone of the model on which the last pass found nothing to do.
+        self._spare: ir.Model | None = None
 
     def run(
         self, model: onnx.ModelProto, folder: Path | None
@@ -173,7 +176,8 @@ class _Loop:
         each = self._passes[place]
         self._on_pass(name_of(each))
         began = time.perf_counter()
-        attempt = _attempt(current, each, self._verify)
+        attempt = _attempt(current, self._spare, each, self._verify)
+        self._spare = attempt.spare
         ops_after, cost_after = ops, cost
         if attempt.rewrites:
             self._changes += 1
@@ -205,15 +209,17 @@ class _Loop:
         return tuple(self._reports)
 
 
-def _attempt(model: ir.Model, each: Pass, verify: Verify | None) -> _Attempt:
+def _attempt(model: ir.Model, spare: ir.Model | None, each: Pass, verify: Verify | None) -> _Attempt:
     try:
-        candidate = model.clone()
+        candidate = spare or model.clone()
         with recorded() as left:
             rewrites = each(candidate)
     except Exception as error:  # a bug in a pass must not cost the user the model
         reason = f"{name_of(each)} raised {type(error).__name__}: {first_line(error)}"
         return _Attempt(model, refused=reason, fault="raised")
-    if not rewrites or _needs_newer_file(model, candidate):
+    if not rewrites:
+        return _Attempt(model, left=tuple(left), spare=candidate)
+    if _needs_newer_file(model, candidate):
         return _Attempt(model, left=tuple(left))
     refused, inferred = inconsistency(model, candidate)
     if refused:

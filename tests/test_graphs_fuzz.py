@@ -16,7 +16,7 @@ from cnnport.graphs.passes import compatible, name_of
 from fuzz.choices import Drawn
 from fuzz.faults import FAULTS, swaps_channels
 from fuzz.networks import network
-from fuzz.properties import Broken, hold
+from fuzz.properties import Broken, hold, idle_on
 from fuzz.reduce import reduced
 from fuzz.run import model_of, sets_of, subject_of
 
@@ -74,7 +74,9 @@ def first_finding(fault):
     for case in range(300):
         model = model_of(0, case)
         try:
-            hold(subject_of(model), (fault,))
+            subject = subject_of(model)
+            if not idle_on(subject, (fault,)):
+                hold(subject, (fault,))
         except Broken as broken:
             return broken.kind, model
     return None, None

@@ -15,6 +15,7 @@ from cnnport.compare import spread_of
 from cnnport.graphs import Pass, optimize
 from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.passes import name_of
+from cnnport.graphs.protos import read, write
 from cnnport.graphs.values import constant, named_in_subgraphs
 from fuzz import exact
 
@@ -63,6 +64,39 @@ class Subject:
     def outputs(self) -> list[list[Any]] | None:
         """For each of the feeds, in the graph's own types; None where no runtime here can run it."""
         return run(self.model, self.feeds)
+
+
+def idle_on(subject: Subject, passes: Sequence[Pass]) -> frozenset[Pass]:
+    """The passes that find nothing in a graph.
+
+    Raises:
+        Broken: If one of them changes it all the same: the next pass gets it as it is then.
+    """
+    try:
+        base, fresh = read(subject.model), read(subject.model)
+    except Exception:  # what the reader cannot carry no pass gets
+        return frozenset()
+    idle, candidate = [], None
+    for each in passes:
+        candidate = candidate or base.clone()
+        try:
+            rewrites = each(candidate)
+        except Exception:  # whoever holds it to the properties will see it again
+            rewrites = 1
+        if rewrites:
+            candidate = None
+        else:
+            idle.append(each)
+    for each in idle:
+        each(fresh)
+    if write(fresh) != write(base):
+        for each in idle:
+            alone = base.clone()
+            each(alone)
+            if write(alone) != write(base):
+                detail = f"{name_of(each)} changed a graph in which it says that it found nothing"
+                raise Broken("touched", detail)
+    return frozenset(idle)
 
 
 def hold(subject: Subject, passes: Sequence[Pass]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from cnnport.graphs.passes import OPPOSITES, compatible, name_of
 from fuzz import backend
 from fuzz.choices import Seeded
 from fuzz.networks import feeds_of, network
-from fuzz.properties import Broken, Subject, hold
+from fuzz.properties import Broken, Subject, hold, idle_on
 from fuzz.reduce import reduced
 
 _CHUNK = 10
@@ -105,7 +105,13 @@ def examine(name: str, subject: Subject, passes: Sequence[Pass]) -> Tally:
     tally = Tally(cases=1)
     tally.operators.update({node.op_type for node in subject.model.graph.node})
     alone, together = set[str](), set[str]()
-    for group in (*([each] for each in passes), *sets_of(passes)):
+    try:
+        idle = idle_on(subject, passes)
+    except Broken as broken:
+        tally.findings.append(Finding(name, tuple(map(name_of, passes)), broken.kind, str(broken)))
+        return tally
+    passes_at_work = [each for each in passes if each not in idle]
+    for group in (*([each] for each in passes_at_work), *sets_of(passes)):
         names = tuple(name_of(each) for each in group)
         try:
             rewrites = hold(subject, group)
