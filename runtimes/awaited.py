@@ -6,10 +6,13 @@ from cnnport._version import __version__
 from cnnport.artifact import Artifact
 from cnnport.errors import RuntimeMissingError
 from cnnport.runtimes.protocol import Options, Session
+from cnnport.runtimes.settings import Setting
 
 
 class AwaitedRuntime:
     """A runtime that is never available."""
+
+    settings: tuple[Setting, ...] = ()
 
     def __init__(self, name: str) -> None:
         self.name = name

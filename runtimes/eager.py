@@ -9,6 +9,7 @@ from cnnport.errors import FeedError, RuntimeMissingError, first_line
 from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
+from cnnport.runtimes.settings import Setting, settle
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -18,6 +19,7 @@ class TorchRuntime:
     """The network of the zoo that a file was exported from, with the same weights."""
 
     name = "torch-cpu"
+    settings: tuple[Setting, ...] = ()
 
     def missing(self) -> str | None:
         """None where torch is installed."""
@@ -37,6 +39,7 @@ class TorchRuntime:
         """Build the module again. Raises ``RuntimeMissingError`` and ``ArtifactError``."""
         if reason := self.missing():
             raise RuntimeMissingError(f"runtime {self.name} is not available: {reason}")
+        settle(self.name, self.settings, options.settings)
         import torch
 
         from cnnport.rebuild import module_of

@@ -6,12 +6,14 @@ from cnnport.artifact import Artifact, TensorSpec
 from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
+from cnnport.runtimes.settings import Setting, settle
 
 
 class NullRuntime:
     """Outputs zeros of the right shapes, at once."""
 
     name = "null"
+    settings: tuple[Setting, ...] = ()
 
     def missing(self) -> None:
         """It is everywhere."""
@@ -24,8 +26,9 @@ class NullRuntime:
         """It runs nowhere."""
         return "none"
 
-    def open(self, artifact: Artifact, options: Options) -> "NullSession":  # noqa: ARG002
+    def open(self, artifact: Artifact, options: Options) -> "NullSession":
         """Take the names and shapes of the artifact; its weights are not read."""
+        settle(self.name, self.settings, options.settings)
         return NullSession(artifact)
 
     def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:  # noqa: ARG002

@@ -9,6 +9,7 @@ from cnnport.errors import ArtifactError, FeedError, RuntimeMissingError, first_
 from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Options, Tensors
+from cnnport.runtimes.settings import Setting, settle
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -18,6 +19,7 @@ class OrtCpuRuntime:
     """The CPU execution provider, and no other."""
 
     name = "ort-cpu"
+    settings: tuple[Setting, ...] = ()
 
     def missing(self) -> str | None:
         """None where onnxruntime imports."""
@@ -43,6 +45,7 @@ class OrtCpuRuntime:
     def open(self, artifact: Artifact, options: Options) -> "OrtSession":
         """Load an artifact. Raises ``RuntimeMissingError`` and ``ArtifactError``."""
         self._require()
+        settle(self.name, self.settings, options.settings)
         return OrtSession(artifact, options)
 
     def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:

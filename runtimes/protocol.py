@@ -1,7 +1,7 @@
 """The seam between cnnport and whatever executes a network."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self, TypeAlias
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnport.artifact import Artifact, TensorSpec
+from cnnport.runtimes.settings import Setting
 
 Array: TypeAlias = NDArray[np.generic]
 Tensors: TypeAlias = Mapping[str, Array]
@@ -24,11 +25,18 @@ class Options:
         optimize: Whether the runtime may rewrite the graph. Off, the file's own semantics are executed, which
             is what a check of a rewrite wants.
         reuse_memory: Whether the memory of one run is kept for the next, which makes that one fast.
+        deterministic: Whether the same input has to give the same bits in every run and every session, at the price
+            of speed; where a runtime cannot promise that, it says so when it is opened.
+        device: Which of several devices of one kind, counted from 0.
+        settings: What the runtime offers beside these, by name, as the user wrote it; ``Runtime.settings`` lists it.
     """
 
     threads: int | None = None
     optimize: bool = True
     reuse_memory: bool = True
+    deterministic: bool = False
+    device: int = 0
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 class Launch(Protocol):
@@ -79,9 +87,15 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """A way to execute artifacts."""
+    """A way to execute artifacts.
+
+    Attributes:
+        name: As ``--runtime`` takes it.
+        settings: What it offers beside ``Options``.
+    """
 
     name: str
+    settings: tuple[Setting, ...]
 
     def missing(self) -> str | None:
         """Why the runtime cannot be used here and what would change that, in one line; None if it can."""
@@ -96,8 +110,9 @@ class Runtime(Protocol):
         """Load an artifact.
 
         Raises:
-            RuntimeMissingError: If ``missing()`` says so.
+            RuntimeMissingError: If ``missing()`` says so, or there is no device of that number.
             ArtifactError: If the runtime cannot load the file.
+            CnnportError: If a setting is unknown or has a value that it does not take.
         """
 
     def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
