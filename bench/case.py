@@ -1,7 +1,7 @@
 """What is to be measured: one artifact on one runtime at one batch size with one number of threads."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,12 +20,16 @@ class Case:
         runtime: Name of a runtime, whether or not it is available.
         batch: Images per run.
         threads: Threads inside one run, and CPUs that the process is pinned to.
+        settings: What is chosen of what the runtime offers, by name.
+        device: Which of several devices.
     """
 
     artifact: Artifact
     runtime: str
     batch: int
     threads: int
+    settings: Mapping[str, str] = field(default_factory=dict)
+    device: int = 0
 
     @property
     def weights(self) -> str:
@@ -56,6 +60,7 @@ class Case:
             threads=self.threads,
             weights=self.weights,
             exit_code=exit_code,
+            settings=self.settings,
         )
 
 
@@ -64,6 +69,9 @@ def make_cases(
     runtimes: Sequence[str],
     batches: Sequence[int] | None = None,
     threads: Sequence[int] | None = None,
+    *,
+    settings: Mapping[str, Mapping[str, str]] | None = None,
+    device: int = 0,
 ) -> tuple[Case, ...]:
     """Every artifact on every runtime at every batch size and number of threads, in that order of nesting.
 
@@ -72,6 +80,8 @@ def make_cases(
         runtimes: Names of runtimes.
         batches: Batch sizes; without them, a file's own where it is fixed, and 1 where it is not.
         threads: Numbers of threads; without them, ``default_threads()``.
+        settings: By runtime.
+        device: Which of several devices.
 
     Raises:
         CnnportError: If a batch size or a number of threads is less than 1.
@@ -84,7 +94,7 @@ def make_cases(
         if wrong := [number for number in numbers if number < 1]:
             raise CnnportError(f"{name} must be at least 1, not {wrong[0]}")
     return tuple(
-        Case(artifact, runtime, batch, count)
+        Case(artifact, runtime, batch, count, (settings or {}).get(runtime, {}), device)
         for artifact in map(at_native_size, artifacts)
         for runtime in runtimes
         for batch in (_own_batch(artifact),) * (batches is None) + tuple(batches or ())

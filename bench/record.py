@@ -79,6 +79,7 @@ class Measurement:
         cpus: What the process was pinned to; empty where the platform cannot pin.
         runtime_version: Name and version of the package behind the runtime.
         device: What it ran on.
+        settings: What was chosen of what the runtime offers, by name.
     """
 
     model: str
@@ -92,6 +93,7 @@ class Measurement:
     cpus: tuple[int, ...] = ()
     runtime_version: str = ""
     device: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.rounds or not all(entry.samples_s for entry in self.rounds):
@@ -200,6 +202,7 @@ class Measurement:
             "cpus": list(self.cpus),
             "runtime_version": self.runtime_version,
             "device": self.device,
+            "settings": dict(self.settings),
             "rounds": [
                 {
                     "samples": len(entry.samples_s),
@@ -229,6 +232,7 @@ class Measurement:
             cpus=tuple(_count(cpu, "cpus") for cpu in _take(row, "cpus", list, [])),
             runtime_version=_take(row, "runtime_version", str, ""),
             device=_take(row, "device", str, ""),
+            settings=_settings(row),
         )
 
 
@@ -246,6 +250,7 @@ class Skipped:
         weights: As of a measurement.
         exit_code: What a command ends with that was asked for this case alone: 3 if the runtime is not
             available, 2 if the file and the case do not fit, 1 if the run failed.
+        settings: As of a measurement.
     """
 
     model: str
@@ -256,6 +261,7 @@ class Skipped:
     threads: int | None = None
     weights: str = "unknown"
     exit_code: int = 1
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> Json:
         """The row as the command line prints it."""
@@ -273,6 +279,7 @@ class Skipped:
             threads=_take(row, "threads", int, None),
             weights=_take(row, "weights", str, "unknown"),
             exit_code=_take(row, "exit_code", int, 1),
+            settings=_settings(row),
         )
 
 
@@ -442,6 +449,10 @@ def _rows(document: Json, name: str) -> list[Json]:
     if not all(isinstance(row, dict) for row in rows):
         raise RecordError(f"{name!r} holds something that is not a row")
     return rows
+
+
+def _settings(row: Json) -> dict[str, str]:
+    return {name: str(value) for name, value in _take(row, "settings", dict, {}).items()}
 
 
 def _rounds(row: Json, samples_s: tuple[float, ...]) -> tuple[Round, ...]:

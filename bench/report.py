@@ -26,6 +26,7 @@ _IDENTITY: dict[str, Callable[[Row], str]] = {
     "batch": lambda row: str(row.batch or ""),
     "threads": lambda row: str(row.threads or ""),
     "weights": lambda row: row.weights,
+    "settings": lambda row: ", ".join(f"{name}={value}" for name, value in sorted(row.settings.items())),
 }
 
 LATENCIES = ("mean", "p50", "p90", "p95", "p99", "min", "max", "std")
@@ -96,16 +97,21 @@ def csv_text(results: Results) -> str:
 def markdown_text(results: Results) -> str:
     """Latency, loading, skipped cases, cautions and the environment, as GitHub shows them."""
     parts = []
+    told = {
+        name: text
+        for name, text in _IDENTITY.items()
+        if name != "settings" or any(text(row) for row in (*results.results, *results.skipped))
+    }
     if results.results:
-        names = (*_IDENTITY, *LATENCIES, "images/s", "load s", "memory MiB")
+        names = (*told, *LATENCIES, "images/s", "load s", "memory MiB")
         rows = [
-            [*(text(row) for text in _IDENTITY.values()), *_latencies(row), *_resources(row)[:3]]
+            [*(text(row) for text in told.values()), *_latencies(row), *_resources(row)[:3]]
             for row in results.results
         ]
-        parts.append("Latency in milliseconds.\n\n" + _markdown_table(names, rows, left=len(_IDENTITY)))
+        parts.append("Latency in milliseconds.\n\n" + _markdown_table(names, rows, left=len(told)))
     if results.skipped:
-        rows = [[*(text(row) for text in _IDENTITY.values()), row.reason] for row in results.skipped]
-        names = (*_IDENTITY, "reason")
+        rows = [[*(text(row) for text in told.values()), row.reason] for row in results.skipped]
+        names = (*told, "reason")
         parts.append("Skipped:\n\n" + _markdown_table(names, rows, left=len(names)))
     if lines := cautions(results):
         parts.append("\n".join(f"- Caution: {line}" for line in lines))

@@ -117,6 +117,8 @@ def _question(case: Case, warmup_s: float, duration_s: float, min_iterations: in
         "runtime": case.runtime,
         "batch": case.batch,
         "threads": case.threads,
+        "settings": dict(case.settings),
+        "device": case.device,
         "cpus": choose_cpus(case.threads, cores_of(allowed_cpus())),
         "warmup_s": warmup_s,
         "duration_s": duration_s,
@@ -145,4 +147,5 @@ def _measurement(case: Case, answers: list[Json]) -> Measurement:
         cpus=tuple(last["cpus"]),
         runtime_version=last["runtime_version"],
         device=last["device"],
+        settings=case.settings,
     )

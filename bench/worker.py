@@ -109,7 +109,8 @@ def serve(case: Json) -> Json:
     # Who is asked for a version has to import what it is the version of.
     version = runtime.version()
     begin = time.perf_counter_ns()
-    session = runtime.open(artifact, Options(threads=case["threads"]))
+    options = Options(threads=case["threads"], settings=case["settings"], device=case["device"])
+    session = runtime.open(artifact, options)
     load_ns = time.perf_counter_ns() - begin
     with session:
         feeds = seeded_input(artifact.inputs, case["batch"], SEED)

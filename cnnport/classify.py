@@ -45,7 +45,12 @@ def states_preprocess(artifact: Artifact) -> bool:
 
 
 def classify(
-    artifact: Artifact, images: Sequence[Path], *, runtime: str = "ort-cpu", top: int = 5
+    artifact: Artifact,
+    images: Sequence[Path],
+    *,
+    runtime: str = "ort-cpu",
+    options: Options | None = None,
+    top: int = 5,
 ) -> Iterator[Classified]:
     """Classify pictures, in order; one that cannot be read does not stop the others.
 
@@ -55,6 +60,7 @@ def classify(
         artifact: With one image input and one output of logits.
         images: Picture files.
         runtime: Name of a runtime.
+        options: How its session is opened.
         top: How many classes to give for each.
 
     Raises:
@@ -65,7 +71,7 @@ def classify(
     labels = labels_of(artifact)
     spec = artifact.inputs[0]
     size = _BATCH if spec.dynamic_batch else int(spec.shape[0])
-    with require_runtime(runtime).open(artifact, Options()) as session:
+    with require_runtime(runtime).open(artifact, options or Options()) as session:
         scores = _scores(artifact)
         for start in range(0, len(images), size):
             yield from _batch(session, images[start : start + size], size, scores, preprocess, labels, top)

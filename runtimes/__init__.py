@@ -5,7 +5,7 @@ without the package that it adapts; that package is imported when a session is o
 """
 
 from cnnport.runtimes.protocol import Launch, Options, Runtime, Session
-from cnnport.runtimes.table import RUNTIMES, available, get_runtime, require_runtime
+from cnnport.runtimes.table import RUNTIMES, available, get_runtime, require_runtime, settings_for
 
 __all__ = [
     "RUNTIMES",
@@ -16,4 +16,5 @@ __all__ = [
     "available",
     "get_runtime",
     "require_runtime",
+    "settings_for",
 ]

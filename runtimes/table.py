@@ -1,5 +1,7 @@
 """The table of runtimes: one line each."""
 
+from collections.abc import Iterable, Sequence
+
 from cnnport.errors import RuntimeMissingError, UnknownNameError
 from cnnport.registry import nearest
 from cnnport.runtimes.awaited import AwaitedRuntime
@@ -7,6 +9,7 @@ from cnnport.runtimes.eager import TorchRuntime
 from cnnport.runtimes.null import NullRuntime
 from cnnport.runtimes.ort import OrtCpuRuntime
 from cnnport.runtimes.protocol import Runtime
+from cnnport.runtimes.settings import parse_settings, settle
 
 RUNTIMES: dict[str, Runtime] = {
     "torch-cpu": TorchRuntime(),
@@ -46,6 +49,33 @@ def require_runtime(name: str) -> Runtime:
     if reason := runtime.missing():
         raise RuntimeMissingError(f"runtime {name} is not available: {reason}")
     return runtime
+
+
+def settings_for(names: Sequence[str], texts: Iterable[str]) -> dict[str, dict[str, str]]:
+    """What ``--set`` means for each of some runtimes.
+
+    Args:
+        names: Of the runtimes in use.
+        texts: ``NAME=VALUE`` for all of them that have the setting, or ``RUNTIME.NAME=VALUE`` for one.
+
+    Raises:
+        CnnportError: If a text has another form, a runtime is not in use, or a value is none that a setting takes.
+        UnknownNameError: If no runtime in use has such a setting.
+    """
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for key, value in parse_settings(texts).items():
+        owner, dot, own = key.rpartition(".")
+        if dot and owner not in found:
+            raise UnknownNameError(f"--set {key}: runtime {owner} is not in use: it is {', '.join(names)}")
+        takers = [owner] if dot else [name for name in names if own in _declared(name)]
+        # Nobody has it: the first one says what there is.
+        for name in takers or names[:1]:
+            found[name] |= {own: settle(name, get_runtime(name).settings, {own: value}).text(own)}
+    return found
+
+
+def _declared(name: str) -> set[str]:
+    return {setting.name for setting in get_runtime(name).settings}
 
 
 def available() -> tuple[str, ...]:

@@ -130,18 +130,26 @@ def test_markdown():
     )
 
 
+def test_settings_are_a_column_where_there_are_any():
+    chosen = replace(RESULTS.results[0], settings={"streams": "2", "hint": "latency"})
+    text = markdown_text(replace(RESULTS, results=(chosen, *RESULTS.results[1:])))
+    assert "| weights | settings | mean |" in text
+    assert "| random | hint=latency, streams=2 | 1.050 |" in text
+    assert "| random |  | 1.050 |" in text
+
+
 def test_csv():
     assert csv_text(RESULTS) == (
-        "model,runtime,precision,batch,threads,weights,"
+        "model,runtime,precision,batch,threads,weights,settings,"
         "mean_ms,p50_ms,p90_ms,p95_ms,p99_ms,min_ms,max_ms,std_ms,"
         "throughput,load_s,peak_memory_bytes,samples,rounds,sha256,reason\n"
-        "lenet5,ort-cpu,fp32,1,2,random,"
+        "lenet5,ort-cpu,fp32,1,2,random,,"
         "1.049500,1.049500,1.089100,1.094050,1.098010,1.000000,1.099000,0.028866,"
         f"952.835,0.300000,{65 * 2**20},200,2,{'ab' * 32},\n"
-        "lenet5,ort-cpu,fp32,8,2,random,"
+        "lenet5,ort-cpu,fp32,8,2,random,,"
         "1.049500,1.049500,1.089100,1.094050,1.098010,1.000000,1.099000,0.028866,"
         f"7622.68,0.300000,{65 * 2**20},200,2,{'ab' * 32},\n"
-        "lenet5,trt,fp32,1,2,random,,,,,,,,,,,,,,,TensorRT [no] | not here\n"
+        "lenet5,trt,fp32,1,2,random,,,,,,,,,,,,,,,,TensorRT [no] | not here\n"
     )
 
 

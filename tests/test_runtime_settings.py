@@ -1,7 +1,11 @@
 """What a runtime offers beside the common options: declared, checked, and refused in one line."""
 
+from collections.abc import Callable
+
 import pytest
 
+from cnnport.artifact import Artifact
+from cnnport.cli import main
 from cnnport.errors import CnnportError, UnknownNameError
 from cnnport.runtimes.settings import Setting, parse_settings, settle
 
@@ -52,3 +56,39 @@ def test_the_command_lines_form() -> None:
             parse_settings([wrong])
     with pytest.raises(CnnportError, match="hint twice"):
         parse_settings(["hint=a", "hint=b"])
+
+
+def test_settings_of_several_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has a setting takes it; one that nobody has is an error, not silence."""
+    from cnnport.runtimes import RUNTIMES, settings_for
+
+    monkeypatch.setattr(RUNTIMES["null"], "settings", DECLARED, raising=False)
+    names = ["ort-cpu", "null"]
+    assert settings_for(names, []) == {"ort-cpu": {}, "null": {}}
+    assert settings_for(names, ["hint=throughput", "null.graph=on"]) == {
+        "ort-cpu": {},
+        "null": {"hint": "throughput", "graph": "1"},
+    }
+    for text, message in (
+        ("zzz=1", "runtime ort-cpu has no setting called 'zzz'"),
+        ("openvino.hint=latency", "runtime openvino is not in use"),
+        ("null.zzz=1", "runtime null has no setting called 'zzz'"),
+        ("graph=maybe", "setting graph takes 0 or 1"),
+    ):
+        with pytest.raises(CnnportError, match=message):
+            settings_for(names, [text])
+
+
+def test_settings_reach_session_and_record(exported: Callable[[str], Artifact]) -> None:
+    """Through a benchmark's worker process, which knows only what the runtimes really have."""
+    from cnnport.bench import bench, make_cases
+
+    cases = make_cases([exported("lenet5")], ["null"], settings={"null": {"hint": "latency"}})
+    skipped = bench(cases, rounds=1, duration_s=0.01, warmup_s=0).skipped
+    assert "has no setting called 'hint'" in skipped[0].reason
+    assert skipped[0].to_json()["settings"] == {"hint": "latency"}
+
+
+def test_the_commands_refuse_unknown_settings(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "lenet5", "--runtime", "ort-cpu", "--set", "zzz=1"]) == 2
+    assert "runtime ort-cpu has no setting called 'zzz'" in capfd.readouterr().err

@@ -7,8 +7,10 @@ import typer
 
 from cnnport.cli import console
 from cnnport.cli.options import (
+    Device,
     Json,
     Overwrite,
+    Settings,
     Weights,
     complete_model,
     complete_runtime,
@@ -54,6 +56,8 @@ def bench(
     ] = 3.0,
     warmup: Annotated[float, typer.Option("--warmup", metavar="S", help="Warm-up seconds a process.")] = 0.5,
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="Rounds over all cases.")] = 3,
+    settings: Settings = None,
+    device: Device = 0,
     weights: Weights = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Save as .json, .csv or .md.")
@@ -66,7 +70,7 @@ def bench(
     from cnnport.bench import check_format, json_text, make_cases, render, write_results
     from cnnport.bench.case import Case
     from cnnport.files import check_writable
-    from cnnport.runtimes import available, get_runtime
+    from cnnport.runtimes import available, get_runtime, settings_for
     from cnnport.store import artifact_of
 
     shapes = parse_shapes(shape)
@@ -78,6 +82,8 @@ def bench(
     reasons = {name: get_runtime(name).missing() for name in names}
     if names and all(reasons.values()):
         raise RuntimeMissingError(f"runtime {names[0]} is not available: {reasons[names[0]]}")
+    used = names or available()
+    chosen = settings_for(used, settings or [])
     with console.progress(refresh_hz=1) as progress:
         artifacts = [
             artifact_of(
@@ -91,7 +97,7 @@ def bench(
         ]
         if batches is None and shapes:
             batches = list({sizes[0] for sizes in shapes.values()})
-        cases = make_cases(artifacts, names or available(), batches, thread_counts)
+        cases = make_cases(artifacts, used, batches, thread_counts, settings=chosen, device=device)
 
         def show(done: int, total: int, case: Case) -> None:
             progress.step(f"[{done + 1}/{total}] {case.artifact.model} on {case.runtime}, batch {case.batch}")

@@ -59,6 +59,17 @@ Target: TypeAlias = Annotated[
         autocompletion=complete_target,
     ),
 ]
+Settings: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="What the runtime offers, as docs/runtimes.md lists it; repeatable.",
+    ),
+]
+Device: TypeAlias = Annotated[
+    int, typer.Option("--device", metavar="N", help="Which of several devices of a kind.", min=0)
+]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random weights.", min=0)]
 
 

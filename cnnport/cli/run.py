@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnport.cli import console
-from cnnport.cli.options import Json, Model, Weights, complete_runtime
+from cnnport.cli.options import Device, Json, Model, Settings, Weights, complete_runtime
 
 if TYPE_CHECKING:
     from cnnport.classify import Classified
@@ -21,15 +21,18 @@ def run(
         str, typer.Option("--runtime", metavar="R", help="What executes it.", autocompletion=complete_runtime)
     ] = "ort-cpu",
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.", min=1)] = 5,
+    settings: Settings = None,
+    device: Device = 0,
     weights: Weights = "auto",
     json: Json = False,
 ) -> None:
     """Classify pictures, preprocessed as the file says."""
     from cnnport.classify import classify, states_preprocess
-    from cnnport.runtimes import require_runtime
+    from cnnport.runtimes import Options, require_runtime, settings_for
     from cnnport.store import artifact_of
 
     require_runtime(runtime)
+    options = Options(device=device, settings=settings_for([runtime], settings or [])[runtime])
     with console.progress() as progress:
         artifact = artifact_of(
             model,
@@ -40,7 +43,7 @@ def run(
         )
         if not states_preprocess(artifact):
             console.note(f"note: {artifact.path} does not state its preprocessing: taking ImageNet's")
-        done = list(classify(artifact, images, runtime=runtime, top=top))
+        done = list(classify(artifact, images, runtime=runtime, options=options, top=top))
     kind = artifact.metadata.get("cnnport.weights")
     if json:
         rows = [_as_json(each) for each in done]
