@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnport import registry
+from cnnport.bench.answering import follow, take_stdout
 from cnnport.bench.environment import read_environment
 from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
-from cnnport.bench.worker import follow, take_stdout
 from cnnport.errors import CnnportError
 from cnnport.files import write_atomically
 from cnnport.memory import peak_memory_bytes, return_large_blocks

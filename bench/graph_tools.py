@@ -1,21 +1,19 @@
 """One graph made or checked, in this process: ``python -m cnnport.bench.graph_tools`` reads what as JSON.
 
 A tool that crashes, or that needs all memory, then does so alone. The question has ``do``, one of ``TASKS``, and its
-arguments; the answer is one line of JSON, as of ``worker``.
+arguments; see ``answering``.
 """
 
-import json
 import math
-import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnport.bench.answering import answer_with, one_line
 from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
-from cnnport.bench.worker import SEED, follow, one_line, take_stdout
+from cnnport.bench.worker import SEED
 from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError
 from cnnport.memory import return_large_blocks
 
@@ -175,25 +173,10 @@ def _save(model: "onnx.ModelProto", path: str) -> None:
     write_atomically(Path(path), model.SerializeToString(deterministic=True))
 
 
-def main() -> None:
-    """Read a task, do it, answer, and end at once."""
-    answers = take_stdout()
-    question = json.load(sys.stdin)
-    follow(question.pop("parent"))
+def _serve(question: Json) -> Json:
     return_large_blocks()
-    try:
-        answer = TASKS[question.pop("do")](**question)
-    except CnnportError as error:
-        answer = {"error": one_line(error), "exit_code": error.exit_code}
-    except MemoryError:
-        answer = {"error": "memory ran out", "exit_code": 1}
-    except Exception as error:  # a tool may raise anything, and it is to be a row, not a traceback
-        answer = {"error": f"{type(error).__name__}: {one_line(error)}", "exit_code": 1}
-    answers.write(json.dumps(answer) + "\n")
-    answers.close()
-    sys.stderr.flush()
-    os._exit(0)
+    return TASKS[question.pop("do")](**question)
 
 
 if __name__ == "__main__":
-    main()
+    answer_with(_serve)

@@ -1,76 +1,23 @@
 """One case, measured in this process: ``python -m cnnport.bench.worker`` reads it on standard input as JSON.
 
-The answer is one line of JSON on the real standard output. What libraries print goes to standard error,
-because file descriptor 1 is moved away before any of them is imported. Errors are answers too: ``{"error",
-"exit_code"}``.
-
 The process is pinned before NumPy or a runtime is imported, so that every thread that they start inherits the
 CPUs. ``load_s`` is the time to open the session and nothing else: the package behind the runtime has been
 imported, and the file has been read once (to see that it is still the file of the case), so it comes from the
 page cache.
 """
 
-import ctypes
-import json
 import os
-import signal
-import sys
 import time
-from typing import IO
 
+from cnnport.bench.answering import answer_with
 from cnnport.bench.case import artifact_from_json
 from cnnport.bench.measure import measure
 from cnnport.bench.record import Json
-from cnnport.errors import ArtifactError, CnnportError
+from cnnport.errors import ArtifactError
 from cnnport.memory import peak_memory_bytes
 
 SEED = 0
 """Of the input: the values do not matter to a network's speed as long as they are ordinary numbers."""
-
-_PR_SET_PDEATHSIG = 1
-_REASON_LENGTH = 300
-
-
-def main() -> None:
-    """Read a case, measure it, answer, and end at once."""
-    answers = take_stdout()
-    case = json.load(sys.stdin)
-    follow(case["parent"])
-    try:
-        answer = serve(case)
-    except CnnportError as error:
-        answer = {"error": one_line(error), "exit_code": error.exit_code}
-    except MemoryError:
-        answer = {"error": "memory ran out", "exit_code": 1}
-    except Exception as error:  # a runtime may raise anything, and it is to be a row, not a traceback
-        answer = {"error": f"{type(error).__name__}: {one_line(error)}", "exit_code": 1}
-    answers.write(json.dumps(answer) + "\n")
-    answers.close()
-    sys.stderr.flush()
-    # Some runtimes crash or hang when the interpreter takes them down; the measurement is complete by now.
-    os._exit(0)
-
-
-def one_line(error: Exception) -> str:
-    """The text of an error without its line breaks, cut where it gets long."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= _REASON_LENGTH else text[: _REASON_LENGTH - 1] + "…"
-
-
-def take_stdout() -> IO[str]:
-    """Move standard output to where nobody else writes; descriptor 1 becomes standard error."""
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return answers
-
-
-def follow(parent: int) -> None:
-    """End when the process that started this one ends, however that happens; only Linux can."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        # It may have ended before the call.
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 def pin(cpus: list[int]) -> tuple[int, ...]:
@@ -128,6 +75,11 @@ def serve(case: Json) -> Json:
             "runtime_version": version,
             "device": runtime.device(),
         }
+
+
+def main() -> None:
+    """Measure the case on standard input, answer, and end at once."""
+    answer_with(serve)
 
 
 if __name__ == "__main__":

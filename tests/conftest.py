@@ -1,4 +1,4 @@
-"""Exported files that many tests share: each is made once in a run, by the product's own export."""
+"""What many tests share: files that the product's own export makes once in a run, and the command line."""
 
 import signal
 from collections.abc import Callable
@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 from cnnport.artifact import Artifact
+from cnnport.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,3 +50,20 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifa
 @pytest.fixture(scope="session")
 def digit_scans() -> list[Path]:
     return sorted((Path(__file__).parents[1] / "examples" / "digits").glob("*.png"))
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one command in this process, in a folder of its own; gives exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
+            code = main([str(argument) for argument in arguments])
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    return run

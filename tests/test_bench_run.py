@@ -20,10 +20,11 @@ from onnx import TensorProto, helper, numpy_helper
 from cnnport.artifact import Artifact, TensorSpec
 from cnnport.bench import bench, make_cases
 from cnnport.bench import run as run_module
+from cnnport.bench.answering import one_line
 from cnnport.bench.case import artifact_from_json, artifact_to_json
 from cnnport.bench.cpus import default_threads
 from cnnport.bench.process import Failure, ask, command_of
-from cnnport.bench.worker import one_line, peak_memory_bytes
+from cnnport.bench.worker import peak_memory_bytes
 from cnnport.errors import CnnportError, UnknownNameError
 from cnnport.onnxfile import read_artifact
 from cnnport.runtimes.null import NullRuntime

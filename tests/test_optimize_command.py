@@ -1,7 +1,6 @@
 """``cnnport optimize``: what it writes computes the same, and it says so only where that was checked."""
 
 import json
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,7 +16,6 @@ from onnx import TensorProto, helper, numpy_helper
 from cnnport import onnxfile
 from cnnport._version import __version__
 from cnnport.artifact import TensorSpec
-from cnnport.cli import main
 from cnnport.errors import CheckFailedError, OutputError, UnknownNameError
 from cnnport.golden import seeded_input
 from cnnport.graphs import count_ops
@@ -28,20 +26,6 @@ from cnnport.optimize_file import Optimized, default_path, optimize_file
 from cnnport.verify import verify
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str]) -> Run:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        handler = signal.getsignal(signal.SIGTERM)
-        try:
-            code = main([str(argument) for argument in arguments])
-        finally:
-            signal.signal(signal.SIGTERM, handler)
-        captured = capfd.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def network(
