@@ -1,4 +1,4 @@
-"""A process that is asked one thing: it reads the question as JSON, answers with one line of JSON, and ends at once.
+"""The other end of ``process``: a question comes as JSON, the answer is one line of JSON, then the process ends.
 
 The question is on standard input, the answer goes to the real standard output. What libraries print goes to standard
 error, because file descriptor 1 is moved away before any of them is imported. Errors are answers too: ``{"error",
@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import IO
+from typing import IO, NoReturn
 
 from cnnport.bench.record import Json
 from cnnport.errors import CnnportError
@@ -29,17 +29,50 @@ def answer_with(serve: Callable[[Json], Json]) -> None:
     answers = take_stdout()
     question = json.load(sys.stdin)
     follow(question.pop("parent"))
+    answers.write(json.dumps(_answer(serve, question)) + "\n")
+    _end(answers)
+
+
+def answer_all_with(begin: Callable[[Json], Callable[[Json], Json]]) -> None:
+    """Answer questions, one a line, until there are no more or one goes wrong, and end this process.
+
+    Args:
+        begin: Is given the first, which has lost its ``parent`` and is answered with an empty object; gives what
+            answers the others. Whatever either raises becomes the last answer.
+    """
+    answers = take_stdout()
+    question = json.loads(sys.stdin.readline())
+    follow(question.pop("parent"))
+    serve: list[Callable[[Json], Json]] = []
+
+    def begun(first: Json) -> Json:
+        serve.append(begin(first))
+        return {}
+
+    answer = _answer(begun, question)
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+    while "error" not in answer and (line := sys.stdin.readline()):
+        answer = _answer(serve[0], json.loads(line))
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+    _end(answers)
+
+
+def _answer(serve: Callable[[Json], Json], question: Json) -> Json:
     try:
-        answer = serve(question)
+        return serve(question)
     except CnnportError as error:
-        answer = {"error": one_line(error), "exit_code": error.exit_code}
+        return {"error": one_line(error), "exit_code": error.exit_code}
     except MemoryError:
-        answer = {"error": "memory ran out", "exit_code": 1}
+        return {"error": "memory ran out", "exit_code": 1}
     except (
         Exception
     ) as error:  # a runtime or a tool may raise anything, and it is to be a row, not a traceback
-        answer = {"error": f"{type(error).__name__}: {one_line(error)}", "exit_code": 1}
-    answers.write(json.dumps(answer) + "\n")
+        return {"error": f"{type(error).__name__}: {one_line(error)}", "exit_code": 1}
+
+
+def _end(answers: IO[str]) -> NoReturn:
     answers.close()
     sys.stderr.flush()
     # Some runtimes crash or hang when the interpreter takes them down; the answer is complete by now.

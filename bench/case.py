@@ -38,6 +38,11 @@ class Case:
 
     def misfit(self) -> str | None:
         """Why the file cannot be run at this batch size, in one line; None if it can."""
+        # The package of the runtimes brings NumPy, which a worker must not import before it is pinned.
+        from cnnport.runtimes.engine_file import misfit
+
+        if reason := misfit(self.artifact, self.runtime):
+            return reason
         for spec in self.artifact.inputs:
             try:
                 size = spec.fixed(self.batch)[:1]

@@ -11,12 +11,15 @@ from cnnport.errors import CnnportError
 _LIMIT_S = 7200.0
 
 
-def cnnport_command(arguments: Sequence[str], *, threads: int | None = None) -> str:
+def cnnport_command(
+    arguments: Sequence[str], *, threads: int | None = None, accepted: Sequence[int] = (0,)
+) -> str:
     """Standard output of a command.
 
     Args:
         arguments: Of ``cnnport``.
         threads: What the thread pools of libraries are told; None leaves it as it is.
+        accepted: Exit codes that are no failure.
 
     Raises:
         CnnportError: If it fails, with what it says, or takes too long.
@@ -29,6 +32,6 @@ def cnnport_command(arguments: Sequence[str], *, threads: int | None = None) -> 
         )
     except subprocess.TimeoutExpired as error:
         raise CnnportError(f"{arguments[0]} took longer than {_LIMIT_S:.0f} s") from error
-    if done.returncode != 0:
+    if done.returncode not in accepted:
         raise CnnportError(done.stderr.strip().removeprefix("error: ") or f"exit code {done.returncode}")
     return done.stdout

@@ -25,7 +25,7 @@ class Compared:
         ops: Nodes by operator.
         difference: From the first file's outputs in their standard deviations, or why there is none, in words.
         agrees: Whether that is within an export's tolerance.
-        rounds_s: Median latency of every round.
+        turns_s: Median latency of every round.
         faster: How many times faster than the first; None where both hold the same graph, which is measured once.
     """
 
@@ -33,7 +33,7 @@ class Compared:
     ops: dict[str, int]
     difference: str
     agrees: bool
-    rounds_s: tuple[float, ...]
+    turns_s: tuple[float, ...]
     faster: Ratio | None
 
     def to_json(self) -> Json:
@@ -43,8 +43,8 @@ class Compared:
             "ops": self.ops,
             "difference": self.difference,
             "agrees": self.agrees,
-            "p50_ms": round(median(self.rounds_s) * 1e3, 6),
-            "rounds_p50_ms": [round(each * 1e3, 6) for each in self.rounds_s],
+            "p50_ms": round(median(self.turns_s) * 1e3, 6),
+            "turns_p50_ms": [round(each * 1e3, 6) for each in self.turns_s],
             "faster": None if self.faster is None else self.faster.to_json(),
         }
 
@@ -92,9 +92,9 @@ def compare(
     base_s = measured[0]
     rows = []
     for path, (digest, ops), (difference, agrees) in zip(paths, facts, differences, strict=True):
-        rounds_s = measured[once.index(digest)]
-        faster = None if digest == once[0] else ratio(base_s, rounds_s)
-        rows.append(Compared(path, ops, difference, agrees, rounds_s, faster))
+        turns_s = measured[once.index(digest)]
+        faster = None if digest == once[0] else ratio(base_s, turns_s)
+        rows.append(Compared(path, ops, difference, agrees, turns_s, faster))
     return tuple(rows)
 
 
@@ -112,7 +112,7 @@ def table(rows: Sequence[Compared], title: str) -> "Table":
         drawn.add_row(
             str(row.path),
             str(sum(row.ops.values())),
-            f"{median(row.rounds_s) * 1e3:.4f}",
+            f"{median(row.turns_s) * 1e3:.4f}",
             same if row.faster is None else str(row.faster),
             row.difference if row.agrees else f"DIFFERS: {row.difference}",
         )

@@ -130,7 +130,7 @@ def _speeds(measured: Sequence[Json], groups: Mapping[str, Sequence[Json]]) -> I
         "## Speed",
         "",
         "How many times faster cnnport's file is than the fastest of the three others, whose name stands behind it:",
-        "the median over the rounds of the ratio within a round, in brackets the quartiles of that ratio. Where they",
+        "the median over all turns of the ratio within a turn, in brackets the quartiles of that ratio. Where they",
         "lie on both sides of 1, the ratio says nothing. `=` is the same graph, `~` the same in another order.",
         "",
         *_header("network", measured),

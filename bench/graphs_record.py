@@ -13,7 +13,7 @@ from cnnport.bench.command import cnnport_command
 from cnnport.bench.environment import read_environment
 from cnnport.bench.graph_tools import TOOL_THREADS, perform
 from cnnport.bench.graphs_page import CANDIDATES, PEERS, markdown
-from cnnport.bench.paired import WARMUP_S, measure_in_turn, ratio
+from cnnport.bench.paired import TURNS, WARMUP_S, measure_in_turn, ratio
 from cnnport.bench.progress import Tell
 from cnnport.bench.record import Json
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, UnknownNameError
@@ -144,6 +144,7 @@ class Graphs:
                     "cpu_model": environment.cpu_model,
                     "load_average_start": environment.load_average_start,
                     "rounds": rounds,
+                    "turns": TURNS,
                     "warmup_s": WARMUP_S,
                     "duration_s": duration_s,
                     "cases": cases,
@@ -165,17 +166,17 @@ class Graphs:
             duration_s=duration_s,
         )
         by_graph = dict(zip(once, measured, strict=True))
-        rounds_s = {candidate: by_graph[digest] for candidate, digest in made.items()}
-        best = min((peer for peer in PEERS if peer in made), key=lambda peer: median(rounds_s[peer]))
+        turns_s = {candidate: by_graph[digest] for candidate, digest in made.items()}
+        best = min((peer for peer in PEERS if peer in made), key=lambda peer: median(turns_s[peer]))
         return {
             "batch": batch,
             "threads": threads,
-            "p50_ms": {each: round(median(values) * 1e3, 4) for each, values in rounds_s.items()},
-            "over_raw": {each: ratio(rounds_s["raw"], values).to_json() for each, values in rounds_s.items()},
+            "p50_ms": {each: round(median(values) * 1e3, 4) for each, values in turns_s.items()},
+            "over_raw": {each: ratio(turns_s["raw"], values).to_json() for each, values in turns_s.items()},
             "best_peer": best,
-            "over_best_peer": ratio(rounds_s[best], rounds_s["cnnport"]).to_json(),
-            "rounds_p50_ms": {
-                each: [round(value * 1e3, 4) for value in values] for each, values in rounds_s.items()
+            "over_best_peer": ratio(turns_s[best], turns_s["cnnport"]).to_json(),
+            "turns_p50_ms": {
+                each: [round(value * 1e3, 4) for value in values] for each, values in turns_s.items()
             },
         }
 

@@ -23,7 +23,7 @@ MAX_ITERATIONS = 100_000
 def measure(
     launch: "Launch",
     *,
-    warmup_s: float,
+    warmup_s: float | None,
     duration_s: float,
     min_iterations: int = MIN_ITERATIONS,
     max_iterations: int = MAX_ITERATIONS,
@@ -37,7 +37,7 @@ def measure(
 
     Args:
         launch: The prepared run.
-        warmup_s: Seconds of runs that are thrown away.
+        warmup_s: Seconds of runs that are thrown away; None for none at all, of a launch that has just run.
         duration_s: Seconds after which no further run is started.
         min_iterations: Samples that are taken even if the duration has passed.
         max_iterations: Samples after which the loop ends before the duration has passed.
@@ -49,7 +49,7 @@ def measure(
     Raises:
         ValueError: If a time is negative or the iterations are not 1 <= min <= max.
     """
-    if warmup_s < 0 or duration_s < 0:
+    if (warmup_s or 0) < 0 or duration_s < 0:
         raise ValueError(f"times must not be negative: warm-up {warmup_s} s, duration {duration_s} s")
     if not 1 <= min_iterations <= max_iterations:
         raise ValueError(f"iterations must be 1 <= {min_iterations} <= {max_iterations}")
@@ -58,8 +58,8 @@ def measure(
     gc.disable()
     try:
         wait = launch.wait
-        deadline = clock() + round(warmup_s * 1e9)
-        while True:
+        deadline = clock() + round((warmup_s or 0) * 1e9)
+        while warmup_s is not None:
             launch()
             wait()
             if clock() >= deadline:

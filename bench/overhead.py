@@ -1,12 +1,12 @@
-"""What the harness adds: ``python -m cnnport.bench.overhead FILE [--threads N] [--rounds N]``.
+"""What harness and adapter add: ``python -m cnnport.bench.overhead FILE [--runtime R] [--threads N] [--rounds N]``.
 
-The same file on the same CPUs with the same threads and input values is timed by ``bench`` (runtime ort-cpu)
-and by ``bare``, each in a fresh process, in turn; which of the two goes first alternates, so that a drift of
-the machine favours neither. Standard error gets a table, standard output one JSON document.
+The same file on the same CPUs with the same threads and input values is timed by ``bench`` and by ``bare``, each
+in a fresh process, in turn; which of the two goes first alternates, so that a drift of the machine favours
+neither. Standard error gets a table, standard output one JSON document.
 
-The figure is the median over the rounds of the ratio harness / bare of a round's p50s. Rounds pair neighbours
-in time, which takes out slow changes of the machine, and the median takes out rounds that something
-disturbed.
+The figures are medians over the rounds, of the ratio harness / bare of a round's p50s and of their difference.
+Rounds pair neighbours in time, which takes out slow changes of the machine, and the median takes out rounds that
+something disturbed. The smaller the network, the sharper the difference: it is some microseconds at most.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from cnnport.bench.bare import RUNTIMES
 from cnnport.bench.case import Case, make_cases
 from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of
 from cnnport.bench.process import Failure, ask, command_of
@@ -46,12 +47,18 @@ class Overhead:
         """Median over the rounds of harness over bare; 1 is no overhead."""
         return median(ours / bare for ours, bare in zip(self.harness_s, self.bare_s, strict=True))
 
+    @property
+    def extra_s(self) -> float:
+        """Median over the rounds of harness minus bare: what one run takes longer."""
+        return median(ours - bare for ours, bare in zip(self.harness_s, self.bare_s, strict=True))
+
     def to_json(self) -> Json:
-        """All of it, in milliseconds."""
+        """All of it, in milliseconds but for what a run takes longer."""
         return {
             "harness_p50_ms": round(median(self.harness_s) * 1e3, 6),
             "bare_p50_ms": round(median(self.bare_s) * 1e3, 6),
             "ratio": round(self.ratio, 6),
+            "extra_us": round(self.extra_s * 1e6, 3),
             "rounds": [
                 {
                     "harness_p50_ms": round(ours * 1e3, 6),
@@ -69,7 +76,7 @@ def measure_overhead(
     """Time a case both ways.
 
     Args:
-        case: Its runtime is ort-cpu.
+        case: Its runtime is one of ``bare.RUNTIMES``.
         rounds: How often each side gets a process.
         warmup_s: Of every process.
         duration_s: Of every process.
@@ -99,6 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m cnnport.bench.overhead", description=__doc__.splitlines()[0]
     )
     parser.add_argument("file", type=Path)
+    parser.add_argument("--runtime", choices=tuple(RUNTIMES), default="ort-cpu")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=10)
@@ -106,6 +114,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--duration", type=float, default=2.0, help="seconds in every process")
     parser.add_argument(
         "--limit", type=float, help="exit with 1 if p50 is further than this fraction from bare"
+    )
+    parser.add_argument(
+        "--limit-us",
+        type=float,
+        help="exit with 1 if a run takes longer than bare by more microseconds than this",
     )
     parser.add_argument("--call", choices=("run", "bound"), default="run", help="what the bare loop calls")
     options = parser.parse_args(arguments)
@@ -119,7 +132,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         (case,) = make_cases(
             [read_artifact(options.file)],
-            ["ort-cpu"],
+            [options.runtime],
             None if options.batch is None else [options.batch],
             None if options.threads is None else [options.threads],
         )
@@ -138,6 +151,8 @@ def main(arguments: list[str] | None = None) -> int:
         json.dumps(
             {
                 "model": case.artifact.model,
+                "runtime": case.runtime,
+                "batch": case.batch,
                 "threads": case.threads,
                 "call": options.call,
                 **overhead.to_json(),
@@ -145,7 +160,9 @@ def main(arguments: list[str] | None = None) -> int:
         )
         + "\n"
     )
-    return int(options.limit is not None and not math.fabs(overhead.ratio - 1) <= options.limit)
+    far = options.limit is not None and not math.fabs(overhead.ratio - 1) <= options.limit
+    late = options.limit_us is not None and not overhead.extra_s * 1e6 <= options.limit_us
+    return int(far or late)
 
 
 def _write_feeds(case: Case, target: Path) -> None:
@@ -166,6 +183,7 @@ def _harness(case: Case, warmup_s: float, duration_s: float) -> float:
 
 def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str) -> float:
     question = {
+        "runtime": case.runtime,
         "path": str(case.artifact.path),
         "feeds": str(feeds),
         "call": call,
@@ -185,7 +203,10 @@ def _table(case: Case, overhead: Overhead) -> object:
     from rich import box
     from rich.table import Table
 
-    title = f"p50 (ms)  {case.artifact.model} · batch {case.batch} · threads {case.threads}"
+    title = (
+        f"p50 (ms)  {case.artifact.model} · {case.runtime} · batch {case.batch} · threads {case.threads}"
+        f"\na run takes {overhead.extra_s * 1e6:.1f} µs longer"
+    )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name in ("round", "harness", "bare loop", "ratio"):
         table.add_column(name, justify="right")

@@ -1,25 +1,32 @@
-"""Files held against each other: in every round each gets a fresh process, in turn, and rounds go there and back.
+"""Files held against each other: in every round each gets a fresh process, and these run one at a time, in turn.
 
-What is compared is a round's figure with the same round's figure of another file: neighbours in time, so that a
-machine that slows down for a while does so for both. How far the rounds' ratios lie apart says what is noise.
+What is compared is a turn's figure with the same turn's figure of another file, fractions of a second away, so that a
+machine that slows down for a while does so for both; and because a process keeps its place in memory, which alone
+makes it some per cent faster or slower than the next, there are several rounds of processes. How far the ratios lie
+apart says what is noise.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import make_cases
+from cnnport.bench.case import Case, make_cases
+from cnnport.bench.process import Conversation, Failure, command_of
 from cnnport.bench.record import Json, percentile
-from cnnport.bench.run import bench
+from cnnport.bench.run import question_of, unfit
 from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
 
-MIN_ITERATIONS = 3
-"""Runs of one process however long they last; a large network at a large batch takes seconds for each."""
+TURNS = 4
+"""Of every process; at least one run each, since a large network at a large batch takes seconds for one."""
 
 WARMUP_S = 0.25
 """Seconds of uncounted runs in every process."""
+
+# Of one answer: loading is the longest.
+_TIMEOUT_S = 600.0
 
 _ERRORS: dict[int, type[CnnportError]] = {
     kind.exit_code: kind for kind in (CheckFailedError, RuntimeMissingError)
@@ -28,7 +35,7 @@ _ERRORS: dict[int, type[CnnportError]] = {
 
 @dataclass(frozen=True)
 class Ratio:
-    """How much faster one file is than another: median and quartiles of the rounds' ratios, above 1 is faster."""
+    """How much faster one file is than another: median and quartiles of the turns' ratios, above 1 is faster."""
 
     low: float
     median: float
@@ -39,7 +46,7 @@ class Ratio:
         return f"{self.median:.3f} ({self.low:.3f} to {self.high:.3f})"
 
     def to_json(self) -> Json:
-        """Four digits: what lies behind them no round tells apart."""
+        """Four digits: what lies behind them no turn tells apart."""
         return {"low": round(self.low, 4), "median": round(self.median, 4), "high": round(self.high, 4)}
 
 
@@ -47,8 +54,8 @@ def ratio(base_s: Sequence[float], other_s: Sequence[float]) -> Ratio:
     """How much faster the other is than the base.
 
     Args:
-        base_s: Its latency in every round.
-        other_s: Of the same rounds.
+        base_s: Its latency in every turn.
+        other_s: Of the same turns.
     """
     ratios = tuple(sorted(base / other for base, other in zip(base_s, other_s, strict=True)))
     return Ratio(percentile(ratios, 25), median(ratios), percentile(ratios, 75))
@@ -70,13 +77,13 @@ def measure_in_turn(
         artifacts: The files; sizes other than the batch that they leave open they state themselves.
         batch: Images per run.
         threads: Threads inside one run.
-        rounds: How often each file gets a process; every second round goes backwards.
-        duration_s: Seconds of counted runs in every process.
+        rounds: How often each file gets a process; every second one is started, and has its turns, backwards.
+        duration_s: Seconds of counted runs in every process, all its turns together.
         warmup_s: Seconds of uncounted runs in every process.
-        tell: Is told before every process: the file that comes, processes done, processes in all.
+        tell: Is told before every process: the file that comes, processes started, processes in all.
 
     Returns:
-        For every file, in order, the median latency in seconds of each round.
+        For every file, in order, the median latency in seconds of each turn: ``TURNS`` for each round.
 
     Raises:
         CnnportError: If a number is out of range, or a file does not take the batch.
@@ -86,21 +93,33 @@ def measure_in_turn(
     if rounds < 1:
         raise CnnportError(f"rounds must be at least 1, not {rounds}")
     cases = make_cases(artifacts, ["ort-cpu"], [batch], [threads])
-    medians_s: list[list[float]] = [[] for _ in cases]
+    for case in cases:
+        if skipped := unfit(case):
+            raise _refusal(case, skipped.reason, skipped.exit_code)
+    turns_s: list[list[float]] = [[] for _ in cases]
     for number in range(rounds):
-        places = range(len(cases))
-        for turn, place in enumerate(reversed(places) if number % 2 else places):
-            if tell is not None:
-                tell(cases[place].artifact.path, number * len(cases) + turn, rounds * len(cases))
-            results = bench(
-                [cases[place]],
-                rounds=1,
-                warmup_s=warmup_s,
-                duration_s=duration_s,
-                min_iterations=MIN_ITERATIONS,
-            )
-            for skipped in results.skipped:
-                kind = _ERRORS.get(skipped.exit_code, CnnportError)
-                raise kind(f"{cases[place].artifact.path.name}: {skipped.reason}")
-            medians_s[place].append(results.results[0].p50_s)
-    return tuple(map(tuple, medians_s))
+        places = list(range(len(cases)))[:: -1 if number % 2 else 1]
+        with ExitStack() as stack:
+            asked = {}
+            for turn, place in enumerate(places):
+                if tell is not None:
+                    tell(cases[place].artifact.path, number * len(cases) + turn, rounds * len(cases))
+                asked[place] = stack.enter_context(
+                    Conversation(command_of("cnnport.bench.turns"), threads=threads, timeout_s=_TIMEOUT_S)
+                )
+                _answered(cases[place], asked[place].ask(question_of(cases[place], warmup_s, 0.0, 1)))
+            for turn in range(TURNS):
+                for place in places[:: -1 if turn % 2 else 1]:
+                    answer = _answered(cases[place], asked[place].ask({"duration_s": duration_s / TURNS}))
+                    turns_s[place].append(answer["p50_s"])
+    return tuple(map(tuple, turns_s))
+
+
+def _answered(case: Case, answer: Json | Failure) -> Json:
+    if isinstance(answer, Failure):
+        raise _refusal(case, answer.reason, answer.exit_code)
+    return answer
+
+
+def _refusal(case: Case, reason: str, exit_code: int) -> CnnportError:
+    return _ERRORS.get(exit_code, CnnportError)(f"{case.artifact.path.name}: {reason}")

@@ -1,4 +1,4 @@
-"""One question to one fresh process: JSON in, JSON out, and whatever goes wrong as data.
+"""Questions to a fresh process, one or a conversation: JSON in, JSON out, and whatever goes wrong as data.
 
 Several runtimes in one process would disturb each other (idle thread pools keep spinning, memory is shared, a
 crash takes all), so everything that is measured runs in a process that does nothing else and then ends.
@@ -7,13 +7,16 @@ crash takes all), so everything that is measured runs in a process that does not
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO
+from types import TracebackType
+from typing import IO, Self
 
 from cnnport.bench.record import Json
 
@@ -30,6 +33,7 @@ _THREAD_VARIABLES = (
 
 # A library that dies says why last, and seldom at length.
 _LAST_WORDS_BYTES = 4096
+_PIPE_BYTES = 65536
 
 
 @dataclass(frozen=True)
@@ -66,24 +70,86 @@ def ask(command: Sequence[str], question: Json, *, threads: int, timeout_s: floa
         The answer, or the failure if the process was killed, gave up, hung, or said an ``error`` itself.
     """
     with tempfile.TemporaryFile() as last_words:
-        # Standard error goes to a file: reading a pipe would wake this process while the other one measures.
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=last_words,
-            env=_environment(threads),
-            process_group=0,
-        )
+        process = _start(command, threads, last_words)
         try:
             output, _ = process.communicate(
                 json.dumps({**question, "parent": os.getpid()}).encode(), timeout=timeout_s
             )
         except subprocess.TimeoutExpired:
-            return Failure(f"no answer within {timeout_s:g} s, so the process was stopped")
+            return _late(timeout_s)
         finally:
             _end(process)
         return _answer(output, process.returncode, last_words)
+
+
+class Conversation:
+    """A process that is asked one thing after another, a line each way; see ``answering.answer_all_with``."""
+
+    def __init__(self, command: Sequence[str], *, threads: int, timeout_s: float) -> None:
+        """Start the process; arguments as of ``ask``, the time being that of each answer."""
+        self._timeout_s = timeout_s
+        self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the conversation
+        self._process = _start(command, threads, self._last_words)
+        self._is_new = True
+        self._read = b""
+
+    def ask(self, question: Json) -> Json | Failure:
+        """The answer to a question; after a failure there is no other."""
+        if self._is_new:
+            question, self._is_new = {**question, "parent": os.getpid()}, False
+        assert self._process.stdin is not None
+        # Who has ended already has said why, or its status does.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(json.dumps(question).encode() + b"\n")
+            self._process.stdin.flush()
+        line = self._line()
+        if line is None:
+            return _late(self._timeout_s)
+        if not line:
+            self._process.wait()
+        return _answer(line, self._process.returncode or 0, self._last_words)
+
+    def _line(self) -> bytes | None:
+        """The next line; empty when the process has ended, None when time is up."""
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + self._timeout_s
+        while b"\n" not in self._read:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                return None
+            piece = os.read(self._process.stdout.fileno(), _PIPE_BYTES)
+            if not piece:
+                return b""
+            self._read += piece
+        line, _, self._read = self._read.partition(b"\n")
+        return line
+
+    def __enter__(self) -> Self:
+        """The conversation itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the process."""
+        _end(self._process)
+        self._last_words.close()
+
+
+def _start(command: Sequence[str], threads: int, last_words: IO[bytes]) -> "subprocess.Popen[bytes]":
+    # Standard error goes to a file: reading a pipe would wake this process while the other one measures.
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=last_words,
+        env=_environment(threads),
+        process_group=0,
+    )
+
+
+def _late(timeout_s: float) -> Failure:
+    return Failure(f"no answer within {timeout_s:g} s, so the process was stopped")
 
 
 def _environment(threads: int) -> dict[str, str]:

@@ -65,7 +65,7 @@ def bench(
         timeout_s = _TIMEOUT_BASE_S + _TIMEOUT_FACTOR * (warmup_s + round_s)
 
     environment = read_environment()
-    outcomes: list[list[Json] | Skipped] = [_unfit(case) or [] for case in cases]
+    outcomes: list[list[Json] | Skipped] = [unfit(case) or [] for case in cases]
     total = rounds * sum(not isinstance(outcome, Skipped) for outcome in outcomes)
     done = 0
     for number in range(1, rounds + 1):
@@ -77,7 +77,7 @@ def bench(
                 on_progress(done, total, case)
             answer = ask(
                 command_of(WORKER),
-                _question(case, warmup_s, round_s, min_iterations),
+                question_of(case, warmup_s, round_s, min_iterations),
                 threads=case.threads,
                 timeout_s=timeout_s,
             )
@@ -99,7 +99,7 @@ def bench(
     )
 
 
-def _unfit(case: Case) -> Skipped | None:
+def unfit(case: Case) -> Skipped | None:
     """The row of a case that needs no process to be seen as impossible. Raises ``UnknownNameError``."""
     # The runtimes import NumPy, which whoever only reads records does not need.
     from cnnport.runtimes.table import get_runtime
@@ -111,7 +111,8 @@ def _unfit(case: Case) -> Skipped | None:
     return None
 
 
-def _question(case: Case, warmup_s: float, duration_s: float, min_iterations: int) -> Json:
+def question_of(case: Case, warmup_s: float, duration_s: float, min_iterations: int) -> Json:
+    """What ``worker`` is asked."""
     return {
         "artifact": artifact_to_json(case.artifact),
         "runtime": case.runtime,

@@ -8,6 +8,8 @@ page cache.
 
 import os
 import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cnnport.bench.answering import answer_with
 from cnnport.bench.case import artifact_from_json
@@ -15,6 +17,9 @@ from cnnport.bench.measure import measure
 from cnnport.bench.record import Json
 from cnnport.errors import ArtifactError
 from cnnport.memory import peak_memory_bytes
+
+if TYPE_CHECKING:
+    from cnnport.runtimes.protocol import Launch, Session
 
 SEED = 0
 """Of the input: the values do not matter to a network's speed as long as they are ordinary numbers."""
@@ -28,11 +33,23 @@ def pin(cpus: list[int]) -> tuple[int, ...]:
     return tuple(sorted(os.sched_getaffinity(0)))
 
 
-def serve(case: Json) -> Json:
-    """Measure a case.
+@dataclass(frozen=True)
+class Opened:
+    """A case that is ready to be measured.
 
-    Returns:
-        Raw samples, load time, peak memory, the CPUs pinned to, and the runtime's version and device.
+    Attributes:
+        session: Open.
+        launch: Over a seeded input.
+        facts: Load time, the CPUs pinned to, and the runtime's version and device.
+    """
+
+    session: "Session"
+    launch: "Launch"
+    facts: Json
+
+
+def open_case(case: Json) -> Opened:
+    """Pin this process and load the file.
 
     Raises:
         RuntimeMissingError: If the runtime is not available.
@@ -55,26 +72,30 @@ def serve(case: Json) -> Json:
     runtime = require_runtime(case["runtime"])
     # Who is asked for a version has to import what it is the version of.
     version = runtime.version()
-    begin = time.perf_counter_ns()
     options = Options(threads=case["threads"], settings=case["settings"], device=case["device"])
+    begin = time.perf_counter_ns()
     session = runtime.open(artifact, options)
     load_ns = time.perf_counter_ns() - begin
-    with session:
-        feeds = seeded_input(artifact.inputs, case["batch"], SEED)
+    launch = session.bind(seeded_input(artifact.inputs, case["batch"], SEED))
+    facts = {"load_ns": load_ns, "cpus": cpus, "runtime_version": version, "device": runtime.device()}
+    return Opened(session, launch, facts)
+
+
+def serve(case: Json) -> Json:
+    """Measure a case. Raises as ``open_case``.
+
+    Returns:
+        Raw samples, load time, peak memory, the CPUs pinned to, and the runtime's version and device.
+    """
+    opened = open_case(case)
+    with opened.session:
         samples_ns = measure(
-            session.bind(feeds),
+            opened.launch,
             warmup_s=case["warmup_s"],
             duration_s=case["duration_s"],
             min_iterations=case["min_iterations"],
         )
-        return {
-            "samples_ns": samples_ns,
-            "load_ns": load_ns,
-            "peak_memory_bytes": peak_memory_bytes(),
-            "cpus": cpus,
-            "runtime_version": version,
-            "device": runtime.device(),
-        }
+        return {"samples_ns": samples_ns, "peak_memory_bytes": peak_memory_bytes(), **opened.facts}
 
 
 def main() -> None:

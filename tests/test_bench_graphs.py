@@ -1,7 +1,10 @@
 """The benchmark of graphs: what counts as the same graph, pairs, rows, going on, and tools that fail."""
 
 import json
+import re
+import sys
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import onnx
@@ -11,6 +14,7 @@ from onnx import numpy_helper
 from cnnport.bench import graph_tools, graphs, graphs_compare, graphs_record, paired
 from cnnport.bench.graph_digest import graph_digest
 from cnnport.bench.paired import measure_in_turn, ratio
+from cnnport.bench.process import Conversation, Failure
 from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.export import export, torch_graph
 from cnnport.onnxfile import load_model, read_artifact
@@ -117,25 +121,60 @@ def test_a_ratio_is_of_rounds_and_has_quartiles() -> None:
     assert (found.low, found.median, found.high) == (1.0, 1.0, 1.5)
 
 
-def test_rounds_go_there_and_back(saved, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, order = paired.bench, []
+def test_rounds_and_turns_go_there_and_back(saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
 
-    def noted(cases, **options):
-        order.append(cases[0].artifact.model)
-        return real(cases, **options)
+    class Noted(paired.Conversation):
+        def ask(self, question):
+            self.name = question["artifact"]["model"].upper() if "artifact" in question else self.name.lower()
+            order.append(self.name)
+            return super().ask(question)
 
-    monkeypatch.setattr(paired, "bench", noted)
+    monkeypatch.setattr(paired, "Conversation", Noted)
+    monkeypatch.setattr(paired, "TURNS", 2)
     told: list[tuple[int, int]] = []
     artifacts = [read_artifact(saved(name)) for name in "ab"]
     options = {"batch": 2, "threads": 1, "rounds": 2, "duration_s": 0.0, "warmup_s": 0.0}
     first, second = measure_in_turn(artifacts, **options, tell=lambda _, *place: told.append(place))
-    assert order == ["a", "b", "b", "a"]
+    assert "".join(order) == "ABabba" + "BAbaab"
     assert told == [(0, 4), (1, 4), (2, 4), (3, 4)]
-    assert len(first) == len(second) == 2
+    assert len(first) == len(second) == 4
     assert min(first + second) > 0
     artifacts[1].path.unlink()
     with pytest.raises(CnnportError, match=r"b\.onnx: cannot read"):
         measure_in_turn(artifacts, **options)
+
+
+def test_a_slower_file_is_seen_in_every_turn(saved) -> None:
+    """Planted: the same network with a hundred convolutions in front."""
+    chain = " ".join(f"c{number + 1} = Conv(c{number}, w)" for number in range(100))
+    longer = changed("a = Conv(x, w)", f"c0 = Conv(x, w) {chain} a = Conv(c100, w)")
+    fast, slow = read_artifact(saved("fast")), read_artifact(saved("slow", longer))
+    first, second = measure_in_turn([fast, slow], batch=1, threads=1, rounds=1, duration_s=0.02, warmup_s=0.0)
+    assert ratio(first, second).high < 0.9
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("import sys; sys.stdin.readline(); print('{}', flush=True); sys.exit('gone')", "status 1.*gone"),
+        (
+            "import sys, time; sys.stdin.readline(); print('{}', flush=True); time.sleep(60)",
+            "no answer within",
+        ),
+        (
+            "import os, sys; sys.stdin.readline(); print('{}', flush=True); os.kill(os.getpid(), 11)",
+            "SIGSEGV",
+        ),
+    ],
+)
+def test_conversations_that_break_off(program: str, reason: str) -> None:
+    command = (sys.executable, "-c", program)
+    with Conversation(command, threads=1, timeout_s=1.0 if "sleep" in program else 30.0) as conversation:
+        assert conversation.ask({}) == {}
+        failure = conversation.ask({})
+    assert isinstance(failure, Failure)
+    assert re.search(reason, failure.reason)
 
 
 # Files against the first.
@@ -151,8 +190,9 @@ def test_compare(saved, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     out, err = capsys.readouterr()
     first, same_row, wrong = json.loads(out)["files"]
     assert (first["agrees"], same_row["agrees"], wrong["agrees"]) == (True, True, False)
-    assert same_row["rounds_p50_ms"] == first["rounds_p50_ms"]
-    assert wrong["faster"]["median"] == pytest.approx(first["p50_ms"] / wrong["p50_ms"], rel=1e-3)
+    assert same_row["turns_p50_ms"] == first["turns_p50_ms"]
+    ratios = [base / other for base, other in zip(first["turns_p50_ms"], wrong["turns_p50_ms"], strict=True)]
+    assert wrong["faster"]["median"] == pytest.approx(median(ratios), rel=1e-3)
     assert "the same graph" in err
     assert "DIFFERS" in err
     assert graphs.main(["--compare", str(paths[0]), "--rounds", "0"]) == 2
