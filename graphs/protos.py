@@ -4,6 +4,7 @@ Passes find inferred shapes on the values of the main graph, also where the file
 only and are not written. Where the file gives a shape with sizes left out, inferred sizes take their place.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,17 +66,23 @@ def annotate(model: ir.Model, inferred: onnx.ModelProto | None = None) -> None:
     }
     if not open_values:
         return
-    if inferred is None:
-        try:
-            inferred = onnx.shape_inference.infer_shapes(skeleton(model), data_prop=True)
-        except Exception:  # a graph that inference cannot follow is optimised without shapes
-            return
+    if inferred is None and (inferred := inferred_shapes(skeleton(model))) is None:
+        return
     # What inference no longer finds is no longer known.
     _forget(model)
     for info in inferred.graph.value_info:
         value = open_values.get(info.name)
         if value is not None and info.type.tensor_type.HasField("shape"):
             _fill_in(value, info.type)
+
+
+def inferred_shapes(shell: onnx.ModelProto) -> onnx.ModelProto | None:
+    """The model with shapes; None for a graph that inference cannot follow, which is optimised without."""
+    # Inference knows the types of what follows an operator that is a function of others only if it checks types.
+    for check_type in (True, False):
+        with suppress(Exception):  # it raises errors of several types
+            return onnx.shape_inference.infer_shapes(shell, check_type=check_type, data_prop=True)
+    return None
 
 
 def skeleton(model: ir.Model) -> onnx.ModelProto:

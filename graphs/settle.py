@@ -7,7 +7,6 @@ replaced by its value, and inference goes on from there.
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -19,7 +18,7 @@ from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from cnnport.graphs.operators import DEFAULT_DOMAINS, subgraphs_of
-from cnnport.graphs.protos import skeleton
+from cnnport.graphs.protos import inferred_shapes, skeleton
 from cnnport.graphs.reference_operators import OPERATORS
 
 _Values: TypeAlias = dict[str, NDArray[np.generic]]
@@ -89,9 +88,8 @@ def _settle_inputs(graph: onnx.GraphProto, shapes: Mapping[str, tuple[int, ...]]
 
 
 def _inferred(shell: onnx.ModelProto) -> dict[str, Extent]:
-    graph = shell.graph
-    with suppress(Exception):  # what the file itself says is left
-        graph = onnx.shape_inference.infer_shapes(shell, data_prop=True).graph
+    # Where inference fails, what the file itself says is left.
+    graph = (inferred_shapes(shell) or shell).graph
     found = {tensor.name: Extent(tuple(tensor.dims), _bits(tensor.data_type)) for tensor in graph.initializer}
     for value in (*graph.input, *graph.value_info, *graph.output):
         tensor = value.type.tensor_type

@@ -46,6 +46,26 @@ CASES = (
         """,
         {"aw": (2, 4, 1, 1), "ab": (2,), "yw": (3, 1, 1, 1)},
     ),
+    # Shape inference that does not raise gave up on the whole graph at the GroupNormalization, until a rewrite had
+    # been checked by one that does: a second run knew more.
+    Case(
+        "shapes-behind-what-inference-passes-over",
+        ("fold_shapes",),
+        """
+        <ir_version: 10, opset_import: ["" : 21]>
+        g (float[N, 8, 6, 6] x) => (float[A, B, C, D] y)
+        <int64[3] column = {-1, 1, 1}, int64[5] parts = {-1, 2, 4, 6, 6}, int64[4] whole = {-1, 8, 6, 6}> {
+            scale = Constant <value_floats = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]> ()
+            n = GroupNormalization <num_groups = 2> (x, scale, scale)
+            c = Reshape (b, column)
+            a = Add (n, c)
+            p = Reshape (a, parts)
+            t = Transpose <perm = [0, 2, 1, 3, 4]> (p)
+            y = Reshape (t, whole)
+        }
+        """,
+        {"b": (8,)},
+    ),
     # A part that the graph gives out has no readers to change.
     Case(
         "part-given-out",

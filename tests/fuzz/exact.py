@@ -109,9 +109,13 @@ def _widened(model: ModelProto, rng: np.random.Generator | None) -> ModelProto:
     wide = ModelProto()
     wide.CopyFrom(model)
     kinds = _kinds(model)
-    # What says how large a picture becomes is not a weight.
-    scales = {
-        name for node in model.graph.node if node.op_type in {"Resize", "Upsample"} for name in node.input[1:]
+    # What says how large a picture becomes is not a weight, nor is an exponent: of a number below 0 there is no
+    # power that is all but whole.
+    fixed = {
+        name
+        for node in model.graph.node
+        if node.op_type in {"Pow", "Resize", "Upsample"}
+        for name in node.input[1:]
     }
 
     def widen(tensor: TensorProto, name: str) -> None:
@@ -119,7 +123,7 @@ def _widened(model: ModelProto, rng: np.random.Generator | None) -> ModelProto:
         unit = _UNITS.get(tensor.data_type)
         if tensor.data_type in kinds:
             array = array.astype(np.float64)
-        if rng is not None and unit is not None and array.size and name not in scales:
+        if rng is not None and unit is not None and array.size and name not in fixed:
             array = array * (1 + unit * rng.choice([-1.0, 1.0], size=array.shape))
         if tensor.data_type in kinds or rng is not None:
             tensor.CopyFrom(numpy_helper.from_array(np.asarray(array), tensor.name))
