@@ -66,6 +66,22 @@ CASES = (
         """,
         {"b": (8,)},
     ),
+    # The first Pad could go only once the second one had gone.
+    Case(
+        "pads-in-a-row",
+        ("fold_pad",),
+        """
+        <ir_version: 8, opset_import: ["" : 13]>
+        g (float[N, 2, 5, 5] x) => (float[N, 3, A, B] y, float[N, 3, C, D] z)
+        <int64[8] one = {0, 0, 1, 1, 0, 0, 0, 0}, int64[8] two = {0, 0, 0, 1, 0, 0, 1, 1}> {
+            p = Pad (x, one)
+            y = Conv (p, w)
+            q = Pad (p, two)
+            z = Conv (q, w)
+        }
+        """,
+        {"w": (3, 2, 3, 3)},
+    ),
     # A part that the graph gives out has no readers to change.
     Case(
         "part-given-out",

@@ -63,7 +63,8 @@ def fold_pad(model: ir.Model) -> int:
     opset, captured, gone = opset_of(model), named_in_subgraphs(model.graph), 0
     if opset < 7:
         return 0
-    for node in list(model.graph):
+    # What a Pad was folded into may stand in the way of the one before it no more.
+    for node in reversed(list(model.graph)):
         if node.domain or node.op_type != "Pad":
             continue
         try:
