@@ -97,10 +97,9 @@ def csv_text(results: Results) -> str:
 def markdown_text(results: Results) -> str:
     """Latency, loading, skipped cases, cautions and the environment, as GitHub shows them."""
     parts = []
+    everything: list[Row] = [*results.results, *results.skipped]
     told = {
-        name: text
-        for name, text in _IDENTITY.items()
-        if name != "settings" or any(text(row) for row in (*results.results, *results.skipped))
+        name: text for name, text in _IDENTITY.items() if name != "settings" or any(map(text, everything))
     }
     if results.results:
         names = (*told, *LATENCIES, "images/s", "load s", "memory MiB")
