@@ -82,6 +82,21 @@ CASES = (
         """,
         {"w": (3, 2, 3, 3)},
     ),
+    # The channels that are shuffled are not those of the grouped convolution, which has more groups than there are.
+    Case(
+        "reshaped-between-convolution-and-shuffle",
+        ("align_groups",),
+        """
+        <ir_version: 8, opset_import: ["" : 18]>
+        g (float[N, 8, 4, 2] x) => (float[N, 4, 2, 8] y)
+        <int64[4] target = {0, 4, 2, 8}, int64[4] order = {0, 2, 1, 3}> {
+            a = Conv <group = 8> (x, w)
+            r = Reshape (a, target)
+            y = Gather <axis = 1> (r, order)
+        }
+        """,
+        {"w": (8, 1, 1, 1)},
+    ),
     # A part that the graph gives out has no readers to change.
     Case(
         "part-given-out",

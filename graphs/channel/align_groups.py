@@ -87,7 +87,10 @@ def _filling(source: ir.Value, channels: int) -> tuple[Numbers, int]:
     """The channels of a grouped convolution in whole blocks a group, and the number of groups."""
     if len(source.uses()) != 1:
         raise CannotSelectError(f"{source.name} is used elsewhere too")
-    groups = _grouped_maker(source).attributes.get_int("group", 1)
+    maker = _grouped_maker(source)
+    if static(maker.outputs[0], 1) != channels:
+        raise CannotSelectError(f"{title(maker)} has other channels than are shuffled")
+    groups = maker.attributes.get_int("group", 1)
     size = channels // groups
     missing = -size % _BLOCK
     if missing > _LARGEST_SHARE * size:
