@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train golden zoo fuzz bench-graphs clean
+.PHONY: demo test lint types check train golden zoo fuzz bench-graphs bench-gpu soak trt-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -62,6 +62,21 @@ fuzz: $(VENV)/dev.done
 # Hours on two cores, and a quiet machine; goes on where it stopped, and leaves its result in docs/ and bench/results/.
 bench-graphs: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.bench.graphs
+
+# On a machine with an NVIDIA GPU: conformance, parity and latency of every runtime on it.
+bench-gpu: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.gpu --out bench/results/gpu.json --files build/gpu --export
+
+# A thousand sessions opened, run and closed; the resident set must not grow.
+soak: $(VENV)/dev.done
+	@mkdir -p build
+	$(BIN)/python tests/soak_runtimes.py --cycles 1000 --runtime torch-cpu --runtime ort-cpu --runtime openvino \
+		> build/soak.json
+	mv build/soak.json bench/results/soak.json
+
+# Whether TensorRT-RTX builds the ImageNet-size networks of the zoo; needs no GPU; hours, goes on where it stopped.
+trt-check: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.trt_check docs
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -9,12 +9,13 @@ DIR has the networks' files, ``NAME.onnx``, exported with random weights, so tha
 again without fetching anything; ``--export`` makes those that are missing. The document is written after each step,
 and a second run goes on where the first one stopped: at the end, or where ``--budget-s`` was used up. It must be the
 same machine and software. A machine where cnnport is not installed needs its four folders as one package on
-PYTHONPATH: ``cp -r cnnport P/ && cp -r bench graphs runtimes P/cnnport/``.
+PYTHONPATH, ``cp -r cnnport P/ && cp -r bench graphs runtimes P/cnnport/``, and ``python -P``.
 
 The exit code is 1 if the suite fails, or outputs are further apart than float32 explains.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -89,18 +90,24 @@ class Budget:
             raise OutOfTimeError
 
 
-def conform(record: Record, budget: Budget, suite: Path, runtimes: list[str]) -> None:
-    """The conformance suite on these runtimes, by pytest and its report in XML."""
+def conform(record: Record, budget: Budget, suite: Path, files: Path, runtimes: list[str]) -> None:
+    """The conformance suite on these runtimes and on the files that there are, by pytest and its report in XML."""
     if record.document["conformance"] is not None:
         return
     record.document["problems"].pop("conformance", None)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", str(suite), "-q", "-p", "no:cacheprovider"]
+        # Not the folder that this runs in: it has only a part of the package.
+        command = [sys.executable, "-P", "-m", "pytest", str(suite), "-q", "-p", "no:cacheprovider"]
         command += ["-k", " or ".join(runtimes), f"--junitxml={report}"]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, check=False, timeout=budget.step_s()
+                command,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=budget.step_s(),
+                env={**os.environ, "CNNPORT_TEST_FILES": str(files.resolve())},
             )
         except subprocess.TimeoutExpired:
             budget.check()
@@ -227,7 +234,7 @@ def main(arguments: list[str] | None = None) -> int:
                 raise ArtifactError(
                     f"{options.files} has none of the networks: export them, or give --export"
                 )
-            conform(record, budget, options.suite, options.runtimes.split(","))
+            conform(record, budget, options.suite, options.files, options.runtimes.split(","))
             record.write()
             quick = [each for each in variants if not _SLOW & set(each.settings)]
             compare(record, budget, files, quick, options.device)
@@ -301,7 +308,10 @@ def _short(row: Json) -> Json:
 def _told(case: ET.Element, *kinds: str) -> str:
     """A test's name and what was said of it."""
     found = next(entry for kind in kinds if (entry := case.find(kind)) is not None)
-    return f"{case.get('name')}: {' '.join(str(found.get('message')).split())[:300]}"
+    said = " ".join(str(found.get("message")).split())
+    # A file that does not import has its reason only in pytest's long text.
+    errors = [line[1:].strip() for line in (found.text or "").splitlines() if line.startswith("E ")]
+    return f"{case.get('name')}: {errors[-1] if 'collection' in said and errors else said}"[:400]
 
 
 def _told_of(what: str, files: Mapping[str, Path]) -> Iterator[tuple[str, Path]]:

@@ -89,17 +89,20 @@ def _surroundings() -> Json:
     """The machine, the driver and its devices, and the versions of everything."""
     from cnnport.runtimes.driver import Driver, driver
 
-    found = driver()
-    here = isinstance(found, Driver)
     versions = {}
     for name in _LIBRARIES:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
+    found = driver()
+    if isinstance(found, Driver):
+        served, devices = "CUDA {}.{}".format(*found.version), [str(device) for device in found.devices]
+    else:
+        served, devices = found, []
     return {
         "environment": read_environment().to_json(),
-        "driver": f"CUDA {found.version[0]}.{found.version[1]}" if here else found,
-        "devices": [str(device) for device in found.devices] if here else [],
+        "driver": served,
+        "devices": devices,
         "libraries": versions,
     }

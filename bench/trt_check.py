@@ -133,7 +133,10 @@ def reason_of(row: Json) -> str:
     stage = "parsed, not built" if row["parsed"] and not row["built"] else "not parsed"
     if row["built"]:
         stage = "built otherwise than the file asks"
-    errors = (f"{error['node']}: {error['message']}" if error["node"] else error["message"] for error in row["errors"])
+    errors = (
+        f"{error['node']}: {error['message']}" if error["node"] else error["message"]
+        for error in row["errors"]
+    )
     return f"{stage}: {'; '.join(errors)}"
 
 
@@ -144,10 +147,10 @@ def markdown(rows: Sequence[Json]) -> str:
     lines = [
         "# The TensorRT build check",
         "",
-        f"Parsed and built in fp32 by TensorRT-RTX {version} without a GPU, strongly typed, TF32 off, for batches 1 to",
-        f"32 on GPUs from Ampere on: {len(built)} of {len(rows)} networks. `layers` are what the engine launches, `fused` those",
-        "that compute more than one node of the file. Made by `make trt-check`; versions and kinds of layers are in",
-        "trt_check.json.",
+        f"{len(built)} of {len(rows)} networks are parsed and built in fp32 by TensorRT-RTX {version} without a GPU,",
+        "strongly typed, TF32 off, for batches 1 to 32 on GPUs from Ampere on. `layers` are what the engine",
+        "launches, `fused` those that compute more than one node of the file. Made by `make trt-check`; versions",
+        "and kinds of layers are in trt_check.json.",
         "",
         "| network | parameters | parsed | built | layers | fused | engine MB |",
         "|---|--:|---|---|--:|--:|--:|",

@@ -13,6 +13,7 @@ from cnnport.images import preprocess_image
 from cnnport.metadata import at_native_size, labels_of, preprocess_of
 from cnnport.preprocess import Preprocess, imagenet
 from cnnport.runtimes import Options, Session, require_runtime
+from cnnport.runtimes.engine_file import misfit
 
 # Enough to keep a runtime busy, little enough for any memory.
 # How far float16 probabilities of a thousand classes may miss 1.
@@ -67,6 +68,8 @@ def classify(
         ArtifactError: If the file is not an image classifier.
         RuntimeMissingError: If the runtime is not available here.
     """
+    if reason := misfit(artifact, runtime):
+        raise ArtifactError(reason)
     preprocess = preprocess_of(artifact) or _assumed(artifact)
     labels = labels_of(artifact)
     spec = artifact.inputs[0]

@@ -10,6 +10,15 @@ from pathlib import Path
 from cnnport.errors import OutputError
 
 
+def cache_root() -> Path:
+    """The folder below which everything lies that can be made again: ``$CNNPORT_CACHE``, or the user's own."""
+    if chosen := os.environ.get("CNNPORT_CACHE"):
+        return Path(chosen)
+    from platformdirs import user_cache_path
+
+    return user_cache_path("cnnport")
+
+
 def check_writable(target: Path, *, overwrite: bool) -> None:
     """Refuse a target early, before the work that would be lost.
 

@@ -11,6 +11,7 @@ from cnnport.errors import ArtifactError, WeightsError, first_line
 from cnnport.metadata import to_json, tool_versions
 from cnnport.onnxfile import CHECKSUM_KEY, checksum_of, read_artifact
 from cnnport.registry import ModelSpec
+from cnnport.runtimes.engine_file import is_engine, read_engine
 
 
 def artifact_of(
@@ -27,7 +28,8 @@ def artifact_of(
     them; a user's own network or checkpoint may have changed since and is exported each time.
 
     Args:
-        model: An .onnx file, a zoo name or alias, a library's network, or ``module:callable``.
+        model: An .onnx file, an engine that ``build`` wrote, a zoo name or alias, a library's network, or
+            ``module:callable``.
         weights: For networks, as in ``export``.
         on_step: Told the name of each step of an export.
         on_warning: Told in a sentence why weights are random.
@@ -38,6 +40,8 @@ def artifact_of(
     """
     if model.endswith(".onnx"):
         return read_artifact(Path(model))
+    if is_engine(model):
+        return read_engine(Path(model))
     from cnnport.export import export
 
     kind = weights

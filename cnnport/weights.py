@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from cnnport.checkpoint import State, load_state, read_checkpoint
 from cnnport.download import Report, fetch, hash_in_name, public_url
 from cnnport.errors import WeightsError, first_line
-from cnnport.files import has_sha256
+from cnnport.files import cache_root, has_sha256
 from cnnport.libraries import LibrarySpec
 from cnnport.random_weights import randomize
 from cnnport.registry import ModelSpec, OfficialWeights
@@ -120,11 +119,7 @@ def state_sha256(module: nn.Module) -> str:
 
 def cache_folder() -> Path:
     """The folder of fetched weights: below ``$CNNPORT_CACHE``, or the user's cache folder."""
-    if chosen := os.environ.get("CNNPORT_CACHE"):
-        return Path(chosen) / "weights"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("cnnport") / "weights"
+    return cache_root() / "weights"
 
 
 def _loaded(

@@ -1,25 +1,34 @@
-"""PyTorch itself, eager, on the CPU: the original that everything else is held against."""
+"""PyTorch itself, on the CPU and on NVIDIA GPUs: the original that everything else is held against, and compiled."""
 
-from collections import Counter
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnport.artifact import Artifact
-from cnnport.errors import FeedError, RuntimeMissingError, first_line
-from cnnport.runtimes.closing import Closing
-from cnnport.runtimes.feeds import check_feeds
-from cnnport.runtimes.protocol import Array, Options, Tensors
-from cnnport.runtimes.settings import Setting, settle
+from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError, first_line
+from cnnport.runtimes.driver import Driver, driver
+from cnnport.runtimes.protocol import Options
+from cnnport.runtimes.settings import Setting, Settings, settle
+from cnnport.runtimes.torch_session import TorchSession
+from cnnport.runtimes.torch_switches import Switches
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    import torch
+
+_LAYOUT = Setting("layout", "contiguous", "order of axes in memory", ("contiguous", "channels_last"))
 
 
 class TorchRuntime:
-    """The network of the zoo that a file was exported from, with the same weights."""
+    """The network of the zoo that a file was exported from, with the same weights, on the CPU."""
 
     name = "torch-cpu"
-    settings: tuple[Setting, ...] = ()
+    kind = "cpu"
+    settings: tuple[Setting, ...] = (
+        Setting(
+            "mode", "eager", "operator by operator, or compiled for the sizes at hand", ("eager", "compile")
+        ),
+        _LAYOUT,
+    )
 
     def missing(self) -> str | None:
         """None where torch is installed."""
@@ -27,6 +36,7 @@ class TorchRuntime:
 
     def version(self) -> str:
         """Of torch."""
+        self._require()
         import torch
 
         return f"torch {torch.__version__}"
@@ -35,91 +45,124 @@ class TorchRuntime:
         """The CPU."""
         return "CPU"
 
-    def open(self, artifact: Artifact, options: Options) -> "TorchSession":
-        """Build the module again. Raises ``RuntimeMissingError`` and ``ArtifactError``."""
-        if reason := self.missing():
-            raise RuntimeMissingError(f"runtime {self.name} is not available: {reason}")
-        settle(self.name, self.settings, options.settings)
-        import torch
+    def open(self, artifact: Artifact, options: Options) -> TorchSession:
+        """Build the module again.
 
+        Raises:
+            RuntimeMissingError: If ``missing()`` says so, or there is no device of that number.
+            ArtifactError: If the file does not say which module it is, or is one of integers.
+            CnnportError: If a setting is unknown or has a value that it does not take, or memory runs out.
+        """
+        self._require(options.device)
+        chosen = settle(self.name, self.settings, options.settings)
         from cnnport.rebuild import module_of
 
-        module = module_of(artifact)
-        if options.threads is not None:
-            # The number is the process's own; a benchmark has a process for each case.
-            torch.set_num_threads(options.threads)
-        return TorchSession(artifact, module)
+        precision = _dtype(artifact)
+        switches = self._switches(options, chosen)
+        switches.take_effect()
+        return TorchSession(artifact, module_of(artifact), self._device(options), precision, chosen, switches)
 
     def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
         """The leaf modules, by class. Raises as ``open``."""
         with self.open(artifact, Options()) as session:
-            return {"CPU": session.module_counts()}
+            return {self.kind.upper(): session.module_counts()}
+
+    def _switches(self, options: Options, chosen: Settings) -> Switches:  # noqa: ARG002
+        return Switches(options.threads, options.deterministic)
+
+    def _device(self, options: Options) -> "torch.device":  # noqa: ARG002
+        import torch
+
+        return torch.device("cpu")
+
+    def _require(self, device: int = 0) -> None:  # noqa: ARG002
+        if reason := self.missing():
+            raise RuntimeMissingError(f"runtime {self.name} is not available: {reason}")
 
 
-class TorchSession(Closing):
-    """A module in evaluation mode."""
+class TorchCudaRuntime(TorchRuntime):
+    """The same on an NVIDIA GPU."""
 
-    def __init__(self, artifact: Artifact, module: "nn.Module") -> None:
-        self._module: nn.Module | None = module
-        self.inputs = artifact.inputs
-        self.outputs = artifact.outputs
+    name = "torch-cuda"
+    kind = "cuda"
+    settings: tuple[Setting, ...] = (
+        Setting(
+            "mode",
+            "eager",
+            "operator by operator, compiled, or compiled and replayed as a CUDA graph",
+            ("eager", "compile", "reduce-overhead"),
+        ),
+        _LAYOUT,
+        Setting("tf32", "0", "let float32 multiply with 10 bits of mantissa", ("0", "1")),
+        Setting("cudnn_benchmark", "0", "let cuDNN time its algorithms for every new shape", ("0", "1")),
+    )
 
-    def run(self, feeds: Tensors) -> dict[str, Array]:
-        """Every output by name. Raises ``FeedError``."""
-        launch = self.bind(feeds)
+    def missing(self) -> str | None:
+        """None where torch is built with CUDA, and the driver has a GPU that this CUDA can use."""
+        found = driver()
+        package = super().missing()
+        version, cuda = ("", None) if package else _stated_versions()
+        if package is None and cuda is None:
+            package = f"torch {version} is built without CUDA: pip install --force-reinstall torch"
+        if package:
+            return package if isinstance(found, Driver) else f"{package}; and {found}"
+        return found.too_old_for(cuda or "") if isinstance(found, Driver) else found
+
+    def version(self) -> str:
+        """Of torch, and the CUDA that it was built for."""
+        return f"{super().version()}, CUDA {_stated_versions()[1]}"
+
+    def device(self) -> str:
+        """The GPUs, as the driver counts them."""
+        self._require()
+        return str(driver())
+
+    def _switches(self, options: Options, chosen: Settings) -> Switches:
+        benchmark = chosen.flag("cudnn_benchmark")
+        if options.deterministic and benchmark:
+            raise CnnportError(
+                "cudnn_benchmark=1 takes what is fastest at the time, which is not deterministic: "
+                "leave out one of the two"
+            )
+        return Switches(options.threads, options.deterministic, chosen.flag("tf32"), benchmark)
+
+    def _device(self, options: Options) -> "torch.device":
+        import torch
+
         try:
-            launch()
-        except RuntimeError as error:
-            raise FeedError(f"torch cannot run on these inputs: {first_line(error)}") from error
-        return launch.outputs()
+            torch.cuda.init()  # type: ignore[no-untyped-call]
+        except (RuntimeError, AssertionError) as error:
+            raise RuntimeMissingError(
+                f"runtime {self.name}: torch cannot use the GPU ({first_line(error)}): see nvidia-smi"
+            ) from error
+        return torch.device("cuda", options.device)
 
-    def bind(self, feeds: Tensors) -> "TorchLaunch":
-        """Wrap the feeds without a copy. Raises ``FeedError``."""
-        import torch
-
-        if self._module is None:
-            raise ValueError("the session is closed")
-        check_feeds(self.inputs, feeds)
-        inputs = [torch.from_numpy(feeds[spec.name]) for spec in self.inputs]
-        return TorchLaunch(self._module, inputs, [spec.name for spec in self.outputs])
-
-    def module_counts(self) -> dict[str, int]:
-        """How many leaf modules of each class there are."""
-        assert self._module is not None
-        leaves = (leaf for leaf in self._module.modules() if next(leaf.children(), None) is None)
-        return dict(sorted(Counter(type(leaf).__name__ for leaf in leaves).items()))
-
-    def close(self) -> None:
-        """Free the module."""
-        self._module = None
+    def _require(self, device: int = 0) -> None:
+        super()._require()
+        found = driver()
+        if isinstance(found, Driver) and (reason := found.lacks(device)):
+            raise RuntimeMissingError(f"runtime {self.name}: {reason}")
 
 
-class TorchLaunch:
-    """A forward pass; on the CPU it has finished when it returns."""
+def _dtype(artifact: Artifact) -> "torch.dtype":
+    """What the weights are computed in. Raises ``ArtifactError``."""
+    import torch
 
-    def __init__(self, module: "nn.Module", inputs: "list[Tensor]", names: list[str]) -> None:
-        import torch
+    known = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if artifact.precision not in known:
+        raise ArtifactError(
+            f"{artifact.path} is {artifact.precision}, and the PyTorch module that it was made from is not"
+        )
+    return known[artifact.precision]
 
-        self._module = module
-        self._inputs = inputs
-        self._names = names
-        self._mode = torch.inference_mode
-        self._results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = ()
 
-    def __call__(self) -> None:
-        """Run."""
-        with self._mode():
-            self._results = self._module(*self._inputs)
-
-    def wait(self) -> None:
-        """Return: the run has finished."""
-
-    def outputs(self) -> dict[str, Array]:
-        """Copies of the outputs of the last run."""
-        results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = self._results
-        if isinstance(results, dict):
-            results = tuple(results[name] for name in self._names)
-        elif not isinstance(results, tuple):
-            results = (results,)
-        arrays = [result.numpy().copy() for result in results]
-        return dict(zip(self._names, arrays, strict=True))
+def _stated_versions() -> tuple[str, str | None]:
+    """Of torch and of the CUDA that it is built for, if any; torch is not imported for that."""
+    spec = find_spec("torch")
+    assert spec is not None
+    stated = spec_from_file_location("torch_version", Path(str(spec.origin)).with_name("version.py"))
+    assert stated is not None
+    assert stated.loader is not None
+    module = module_from_spec(stated)
+    stated.loader.exec_module(module)
+    return str(module.__version__), module.cuda

@@ -1,18 +1,24 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, and what is the same for ONNX Runtime on a GPU."""
 
+import re
 from collections import Counter
-from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, FeedError, RuntimeMissingError, first_line
 from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.feeds import check_feeds
+from cnnport.runtimes.ort_packages import import_failure
 from cnnport.runtimes.protocol import Array, Options, Tensors
 from cnnport.runtimes.settings import Setting, settle
 
 if TYPE_CHECKING:
     import onnxruntime
+
+CPU = "CPUExecutionProvider"
+
+# What CUDA's libraries said, out of a text that also has the source's line and the machine's name.
+_CUDA_FAILURE = re.compile(r"(?:CUDA|CUDNN|CUBLAS|CUFFT|CURAND) failure \d+: [^;]+")
 
 
 class OrtCpuRuntime:
@@ -23,14 +29,7 @@ class OrtCpuRuntime:
 
     def missing(self) -> str | None:
         """None where onnxruntime imports."""
-        if find_spec("onnxruntime") is None:
-            return "onnxruntime is not installed: pip install 'cnnport[cpu]'"
-        try:
-            import onnxruntime  # noqa: F401
-        except (ImportError, AttributeError) as error:
-            # Two packages in one folder, or half an installation, show here and not before.
-            return f"onnxruntime does not import ({first_line(error)}): pip install --force-reinstall onnxruntime"
-        return None
+        return import_failure("cpu", "onnxruntime")
 
     def version(self) -> str:
         """Of onnxruntime."""
@@ -46,57 +45,27 @@ class OrtCpuRuntime:
         """Load an artifact. Raises ``RuntimeMissingError`` and ``ArtifactError``."""
         self._require()
         settle(self.name, self.settings, options.settings)
-        return OrtSession(artifact, options)
+        settings = session_options(options)
+        settings.enable_cpu_mem_arena = options.reuse_memory
+        return OrtSession(artifact, load(artifact, settings, [CPU]))
 
     def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
         """The graph's nodes by execution provider, before fusion. Raises as ``open``."""
-        import onnxruntime as ort
-
         self._require()
-        settings = ort.SessionOptions()
-        settings.log_severity_level = 3
-        settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        found: dict[str, Counter[str]] = {}
-        for part in _load(artifact, settings).get_provider_graph_assignment_info():
-            found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
-        return {provider: dict(sorted(counts.items())) for provider, counts in found.items()}
+        return assigned(load(artifact, recording(session_options(Options())), [CPU]))
 
     def _require(self) -> None:
         if reason := self.missing():
             raise RuntimeMissingError(f"runtime {self.name} is not available: {reason}")
 
 
-class OrtSession(Closing):
-    """An ``InferenceSession`` over the file."""
+class Loaded(Closing):
+    """An ``InferenceSession`` over the file, and what all sessions check."""
 
-    def __init__(self, artifact: Artifact, options: Options) -> None:
-        import onnxruntime as ort
-
-        settings = ort.SessionOptions()
-        # What goes wrong is raised; its log would say it once more, past whoever catches it.
-        settings.log_severity_level = 4
-        if options.threads is not None:
-            settings.intra_op_num_threads = options.threads
-        if not options.optimize:
-            settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        settings.enable_cpu_mem_arena = options.reuse_memory
-        self._session: onnxruntime.InferenceSession | None = _load(artifact, settings)
+    def __init__(self, artifact: Artifact, session: "onnxruntime.InferenceSession") -> None:
+        self._session: onnxruntime.InferenceSession | None = session
         self.inputs = artifact.inputs
         self.outputs = artifact.outputs
-
-    def run(self, feeds: Tensors) -> dict[str, Array]:
-        """Every output by name. Raises ``FeedError``."""
-        session = self._checked(feeds)
-        names = [spec.name for spec in self.outputs]
-        try:
-            values = session.run(names, dict(feeds))
-        except Exception as error:
-            raise FeedError(f"onnxruntime cannot run on these inputs: {_reason(error)}") from error
-        return dict(zip(names, values, strict=True))
-
-    def bind(self, feeds: Tensors) -> "OrtLaunch":
-        """Place the feeds, and let the outputs be allocated by each run. Raises ``FeedError``."""
-        return OrtLaunch(self._checked(feeds), feeds, [spec.name for spec in self.outputs])
 
     def close(self) -> None:
         """Free the session."""
@@ -107,6 +76,24 @@ class OrtSession(Closing):
             raise ValueError("the session is closed")
         check_feeds(self.inputs, feeds)
         return self._session
+
+
+class OrtSession(Loaded):
+    """A session on the CPU."""
+
+    def run(self, feeds: Tensors) -> dict[str, Array]:
+        """Every output by name. Raises ``FeedError``."""
+        session = self._checked(feeds)
+        names = [spec.name for spec in self.outputs]
+        try:
+            values = session.run(names, dict(feeds))
+        except Exception as error:
+            raise FeedError(f"onnxruntime cannot run on these inputs: {reason_of(error)}") from error
+        return dict(zip(names, values, strict=True))
+
+    def bind(self, feeds: Tensors) -> "OrtLaunch":
+        """Place the feeds, and let the outputs be allocated by each run. Raises ``FeedError``."""
+        return OrtLaunch(self._checked(feeds), feeds, [spec.name for spec in self.outputs])
 
 
 class OrtLaunch:
@@ -134,15 +121,54 @@ class OrtLaunch:
         return dict(zip(self._names, values, strict=True))
 
 
-def _load(artifact: Artifact, settings: "onnxruntime.SessionOptions") -> "onnxruntime.InferenceSession":
+def session_options(options: Options) -> "onnxruntime.SessionOptions":
+    """What every session of onnxruntime is opened with."""
+    import onnxruntime as ort
+
+    settings = ort.SessionOptions()
+    # What goes wrong is raised; its log would say it once more, past whoever catches it.
+    settings.log_severity_level = 4
+    settings.use_deterministic_compute = options.deterministic
+    if options.threads is not None:
+        settings.intra_op_num_threads = options.threads
+    if not options.optimize:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return settings
+
+
+def recording(settings: "onnxruntime.SessionOptions") -> "onnxruntime.SessionOptions":
+    """The same, with which ``assigned`` can be asked of the session."""
+    settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return settings
+
+
+def assigned(session: "onnxruntime.InferenceSession") -> dict[str, dict[str, int]]:
+    """The graph's nodes by execution provider and operator, before fusion; see ``recording``."""
+    found: dict[str, Counter[str]] = {}
+    for part in session.get_provider_graph_assignment_info():
+        found.setdefault(part.ep_name, Counter()).update(node.op_type for node in part.get_nodes())
+    return {provider: dict(sorted(counts.items())) for provider, counts in found.items()}
+
+
+def load(
+    artifact: Artifact, settings: "onnxruntime.SessionOptions", providers: list[Any]
+) -> "onnxruntime.InferenceSession":
+    """A session on these execution providers. Raises ``ArtifactError``."""
     import onnxruntime as ort
 
     try:
-        return ort.InferenceSession(str(artifact.path), settings, providers=["CPUExecutionProvider"])
+        # Its own fallback prints a banner and goes on with other providers than those asked for.
+        return ort.InferenceSession(str(artifact.path), settings, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's exceptions share no base but this
-        raise ArtifactError(f"onnxruntime cannot load {artifact.path}: {_reason(error)}") from error
+        raise ArtifactError(f"onnxruntime cannot load {artifact.path}: {reason_of(error)}") from error
 
 
-def _reason(error: Exception) -> str:
-    """What onnxruntime says, in one line, without its error codes."""
-    return first_line(error).rsplit(" : ", 1)[-1].strip()
+def reason_of(error: Exception) -> str:
+    """What onnxruntime says, in one line, without its error codes and the places in its source."""
+    return cuda_failure(error) or first_line(error).rsplit(" : ", 1)[-1].strip()
+
+
+def cuda_failure(error: Exception) -> str | None:
+    """What one of CUDA's libraries said, with its error's number; None if the error is none of theirs."""
+    found = _CUDA_FAILURE.search(str(error))
+    return found.group().strip() if found else None

@@ -4,21 +4,23 @@ from collections.abc import Iterable, Sequence
 
 from cnnport.errors import RuntimeMissingError, UnknownNameError
 from cnnport.registry import nearest
-from cnnport.runtimes.awaited import AwaitedRuntime
-from cnnport.runtimes.eager import TorchRuntime
+from cnnport.runtimes.eager import TorchCudaRuntime, TorchRuntime
 from cnnport.runtimes.null import NullRuntime
+from cnnport.runtimes.openvino import OpenVinoRuntime
 from cnnport.runtimes.ort import OrtCpuRuntime
+from cnnport.runtimes.ort_cuda import OrtCudaRuntime
 from cnnport.runtimes.protocol import Runtime
 from cnnport.runtimes.settings import parse_settings, settle
+from cnnport.runtimes.trt import TensorRtRuntime
 
 RUNTIMES: dict[str, Runtime] = {
     "torch-cpu": TorchRuntime(),
-    "torch-cuda": AwaitedRuntime("torch-cuda"),
+    "torch-cuda": TorchCudaRuntime(),
     "ort-cpu": OrtCpuRuntime(),
-    "ort-cuda": AwaitedRuntime("ort-cuda"),
-    "trt": AwaitedRuntime("trt"),
-    "trt-rtx": AwaitedRuntime("trt-rtx"),
-    "openvino": AwaitedRuntime("openvino"),
+    "ort-cuda": OrtCudaRuntime(),
+    "trt": TensorRtRuntime.trt(),
+    "trt-rtx": TensorRtRuntime.rtx(),
+    "openvino": OpenVinoRuntime(),
     "null": NullRuntime(),
 }
 

@@ -1,5 +1,6 @@
 """What many tests share: files that the product's own export makes once in a run, and the command line."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import cache
@@ -8,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from cnnport.artifact import Artifact
-from cnnport.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -32,14 +32,23 @@ def _interruptible() -> None:
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
-    """Export a network of the zoo with its packaged weights, or with random ones if it has none."""
+    """Export a network of the zoo with its packaged weights, or with random ones if it has none.
+
+    A file of that name in the folder ``CNNPORT_TEST_FILES`` is taken as it is: where runtimes are tried, what exports
+    need not be installed.
+    """
     from cnnport import registry
-    from cnnport.export import export
+    from cnnport.onnxfile import read_artifact
 
     folder = tmp_path_factory.mktemp("exported")
 
     @cache
     def make(name: str) -> Artifact:
+        ready = Path(os.environ.get("CNNPORT_TEST_FILES", folder)) / f"{name}.onnx"
+        if ready.exists():
+            return read_artifact(ready)
+        from cnnport.export import export
+
         weights = registry.get(name).weights
         kind = "default" if weights and weights.is_packaged else "random"
         return export(name, folder / f"{name}.onnx", weights=kind).artifact
@@ -55,6 +64,8 @@ def digit_scans() -> list[Path]:
 @pytest.fixture
 def cli(capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run one command in this process, in a folder of its own; gives exit code, standard output, standard error."""
+    from cnnport.cli import main
+
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:

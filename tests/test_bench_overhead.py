@@ -33,6 +33,7 @@ def conv(tmp_path):
 def test_the_ratio_is_the_median_of_pairs():
     measured = Overhead((1.0, 2.0, 9.0), (1.0, 1.9, 3.0))
     assert measured.ratio == 2.0 / 1.9
+    assert measured.extra_s == pytest.approx(0.1)
     assert measured.to_json()["rounds"][2] == {"harness_p50_ms": 9000.0, "bare_p50_ms": 3000.0, "ratio": 3.0}
     assert measured.to_json()["bare_p50_ms"] == 1900.0
 
@@ -46,31 +47,24 @@ def test_sides_alternate(conv, monkeypatch):
     assert order == ["harness", "bare", "bare", "harness"]
 
 
+@pytest.mark.parametrize("runtime", ["ort-cpu", "openvino"])
 @pytest.mark.parametrize("call", ["run", "bound"])
-def test_command(conv, capsys, call):
-    code = main(
-        [
-            str(conv),
-            "--threads",
-            "1",
-            "--rounds",
-            "2",
-            "--warmup",
-            "0.05",
-            "--duration",
-            "0.1",
-            "--call",
-            call,
-            "--batch",
-            "4",
-        ]
-    )
+def test_command(conv, capsys, runtime, call):
+    pytest.importorskip({"ort-cpu": "onnxruntime"}.get(runtime, runtime))
+    options = ["--threads", "1", "--rounds", "2", "--warmup", "0.05", "--duration", "0.1", "--batch", "4"]
+    code = main([str(conv), "--runtime", runtime, "--call", call, *options])
     out, err = capsys.readouterr()
     document = json.loads(out)
     assert code == 0
-    assert (document["model"], document["threads"], document["call"]) == ("conv", 1, call)
+    assert [document[key] for key in ("model", "runtime", "batch", "threads", "call")] == [
+        "conv",
+        runtime,
+        4,
+        1,
+        call,
+    ]
     assert len(document["rounds"]) == 2
-    # Not a check of the 2 %: that takes a quiet machine and longer runs.
+    # Not a check of the 2 % or the microseconds: that takes a quiet machine and longer runs.
     assert 0.2 < document["ratio"] < 5
     assert "bare loop" in err
     assert "batch 4" in err
@@ -80,7 +74,9 @@ def test_the_limit_decides_the_exit_code(conv, monkeypatch, capsys):
     monkeypatch.setattr(overhead, "measure_overhead", lambda *_, **__: Overhead((1.03,), (1.0,)))
     assert main([str(conv), "--limit", "0.04"]) == 0
     assert main([str(conv), "--limit", "0.02"]) == 1
-    capsys.readouterr()
+    assert main([str(conv), "--limit-us", "30001"]) == 0
+    assert main([str(conv), "--limit-us", "29999"]) == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[0])["extra_us"] == 30000
 
 
 def test_bad_input(conv, capsys):

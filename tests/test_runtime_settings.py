@@ -1,6 +1,7 @@
 """What a runtime offers beside the common options: declared, checked, and refused in one line."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,19 @@ def test_settings_reach_session_and_record(exported: Callable[[str], Artifact]) 
 def test_the_commands_refuse_unknown_settings(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "lenet5", "--runtime", "ort-cpu", "--set", "zzz=1"]) == 2
     assert "runtime ort-cpu has no setting called 'zzz'" in capfd.readouterr().err
+
+
+def _sections() -> dict[str, str]:
+    """Of docs/runtimes.md, by each runtime that a heading names."""
+    text = (Path(__file__).parents[1] / "docs" / "runtimes.md").read_text(encoding="utf-8")
+    parts = [part.partition("\n") for part in text.split("\n## ")[1:]]
+    return {name: body for heading, _, body in parts for name in heading.split(", ")}
+
+
+def test_the_documents_name_every_setting() -> None:
+    from cnnport.runtimes import RUNTIMES
+
+    sections = _sections()
+    for name, runtime in RUNTIMES.items():
+        for setting in runtime.settings:
+            assert f"| `{setting.name}`" in sections[name], f"{name}: {setting.name}"

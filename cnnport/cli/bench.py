@@ -113,9 +113,10 @@ def bench(
     if missing := [name for name, reason in reasons.items() if reason]:
         raise RuntimeMissingError(f"runtime {missing[0]} is not available: {reasons[missing[0]]}")
     if not measured.results:
-        raise CnnportError(
-            "nothing could be measured: " + "; ".join(row.reason for row in measured.skipped[:1])
-        )
+        first = measured.skipped[0]
+        # A device that is not there shows only when a session is opened.
+        absent = first.exit_code == RuntimeMissingError.exit_code
+        raise (RuntimeMissingError if absent else CnnportError)(f"nothing could be measured: {first.reason}")
 
 
 def _numbers(option: str, values: list[str] | None) -> list[int] | None:

@@ -26,6 +26,11 @@ def info(
     json: Json = False,
 ) -> None:
     """Show all facts of a network, or of a file: metadata, inputs, outputs, operators, node placement."""
+    if runtime is not None:
+        from cnnport.runtimes import require_runtime
+
+        # Before the export that it may take to have a file.
+        require_runtime(runtime)
     if model.endswith(".onnx"):
         facts = _of_file(Path(model), runtime)
     elif runtime is not None:

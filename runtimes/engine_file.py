@@ -1,0 +1,145 @@
+"""Engines on disk: the file that a runtime built, and beside it, as JSON, what it was built from and for.
+
+The sidecar of ``model.plan`` is ``model.plan.json``. It holds the facts of the ONNX file, metadata included, so that
+an engine is run, measured and compared like the file that it came from.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cnnport.artifact import Artifact, TensorSpec
+from cnnport.errors import ArtifactError
+from cnnport.files import sha256_of, write_atomically
+
+SUFFIXES = (".plan", ".blob")
+"""Of the files that are engines."""
+
+_FORMAT = 1
+_KEY = "cnnport.engine"
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """What a sidecar says of an engine.
+
+    Attributes:
+        runtime: Name of the runtime that built it and runs it.
+        source_sha256: Of the ONNX file's bytes.
+        settings: That it was built with, by name.
+        facts: Versions, device and whatever else decides where it runs, by name.
+    """
+
+    runtime: str
+    source_sha256: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_engine(path: str | Path) -> bool:
+    """Whether a file's name is that of an engine."""
+    return str(path).endswith(SUFFIXES)
+
+
+def sidecar_of(path: Path) -> Path:
+    """Where the facts of an engine lie."""
+    return path.with_name(path.name + ".json")
+
+
+def write_engine(path: Path, data: bytes | memoryview, source: Artifact, engine: EngineFacts) -> None:
+    """Write an engine and its sidecar, the engine last, so that one without the other is never found.
+
+    Args:
+        path: Of the engine.
+        data: Its bytes.
+        source: The ONNX file that it was built from.
+        engine: How it was built.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    document = {
+        "format": _FORMAT,
+        "engine_sha256": hashlib.sha256(data).hexdigest(),
+        "runtime": engine.runtime,
+        "source_sha256": engine.source_sha256,
+        "settings": dict(engine.settings),
+        "facts": dict(engine.facts),
+        "model": source.model,
+        "opset": source.opset,
+        "precision": source.precision,
+        "target": source.target,
+        "inputs": [_spec_to_json(spec) for spec in source.inputs],
+        "outputs": [_spec_to_json(spec) for spec in source.outputs],
+        "metadata": dict(source.metadata),
+    }
+    write_atomically(sidecar_of(path), (json.dumps(document, indent=1) + "\n").encode())
+    write_atomically(path, bytes(data))
+
+
+def read_engine(path: Path) -> Artifact:
+    """The artifact that an engine is: its own path and hash, and everything else of the file that it came from.
+
+    Raises:
+        ArtifactError: If there is no such file, or its sidecar is missing, damaged or another engine's.
+    """
+    if not path.is_file():
+        raise ArtifactError(f"{path}: no such file")
+    sidecar = sidecar_of(path)
+    try:
+        held = json.loads(sidecar.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(
+            f"{path}: {sidecar.name} does not lie beside it, which says what the engine takes: "
+            "build it again with cnnport build"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{sidecar} cannot be read or is damaged: build the engine again") from error
+    try:
+        if held["format"] != _FORMAT:
+            raise ArtifactError(
+                f"{sidecar} is of format {held['format']}, known is {_FORMAT}: build it again"
+            )
+        sha256 = sha256_of(path)
+        if sha256 != held["engine_sha256"]:
+            raise ArtifactError(f"{path} is not the engine that {sidecar.name} describes: build it again")
+        engine = {name: held[name] for name in ("runtime", "source_sha256", "settings", "facts")}
+        return Artifact(
+            path=path,
+            sha256=sha256,
+            model=held["model"],
+            opset=held["opset"],
+            precision=held["precision"],
+            target=held["target"],
+            inputs=tuple(_spec_from_json(spec) for spec in held["inputs"]),
+            outputs=tuple(_spec_from_json(spec) for spec in held["outputs"]),
+            metadata={**held["metadata"], _KEY: json.dumps(engine)},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtifactError(f"{sidecar} is damaged: build the engine again") from error
+
+
+def engine_facts(artifact: Artifact) -> EngineFacts | None:
+    """What the sidecar said, if the artifact is an engine."""
+    if _KEY not in artifact.metadata:
+        return None
+    return EngineFacts(**json.loads(artifact.metadata[_KEY]))
+
+
+def misfit(artifact: Artifact, runtime: str) -> str | None:
+    """Why a runtime cannot take a file, in one line: it is another one's engine. None if it can."""
+    engine = engine_facts(artifact)
+    if engine is None or engine.runtime == runtime:
+        return None
+    return f"{artifact.path} is an engine of {engine.runtime}: pass --runtime {engine.runtime}"
+
+
+def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
+
+
+def _spec_from_json(row: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(row["name"], row["dtype"], tuple(row["shape"]))

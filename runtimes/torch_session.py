@@ -1,0 +1,209 @@
+"""A session of PyTorch's: a module on a device, run as it is or compiled."""
+
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from cnnport.artifact import Artifact
+from cnnport.errors import CnnportError, FeedError, RuntimeMissingError, first_line
+from cnnport.runtimes.closing import Closing
+from cnnport.runtimes.feeds import check_feeds
+from cnnport.runtimes.protocol import Array, Tensors
+from cnnport.runtimes.settings import Settings
+from cnnport.runtimes.torch_switches import Switches
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+
+class TorchSession(Closing):
+    """A module in evaluation mode."""
+
+    def __init__(
+        self,
+        artifact: Artifact,
+        module: "nn.Module",
+        device: "torch.device",
+        precision: "torch.dtype",
+        chosen: Settings,
+        switches: Switches,
+    ) -> None:
+        import torch
+
+        self.inputs = artifact.inputs
+        self.outputs = artifact.outputs
+        self._model = artifact.model
+        self._device = device
+        self._precision = precision
+        self._switches = switches
+        self._last = chosen.text("layout") == "channels_last"
+        self._compiled = chosen.text("mode") != "eager"
+        try:
+            module = module.to(device=device, dtype=precision)
+            if self._last:
+                # PyTorch's own annotations leave this form out.
+                module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        except RuntimeError as error:
+            if _is_memory(error):
+                self._refuse(error)
+            raise RuntimeMissingError(f"torch cannot use {device}: {first_line(error)}") from error
+        self._module: nn.Module | None = module
+        self._forward: Any = module
+        if self._compiled:
+            mode = None if chosen.text("mode") == "compile" else chosen.text("mode")
+            # What it cannot compile as a whole, or for one more size, is then an error and not run eagerly.
+            self._forward = torch.compile(module, fullgraph=True, dynamic=False, mode=mode)
+
+    def run(self, feeds: Tensors) -> dict[str, Array]:
+        """Every output by name. Raises ``FeedError``, and ``CnnportError`` as ``bind``."""
+        launch = self.bind(feeds)
+        try:
+            launch()
+            launch.wait()
+            return launch.outputs()
+        except RuntimeError as error:
+            self._refuse(error)
+
+    def bind(self, feeds: Tensors) -> "TorchLaunch":
+        """Put the feeds where the module is, without a copy on the CPU, and compile if that is asked for.
+
+        Raises:
+            FeedError: If the feeds do not fit.
+            CnnportError: If the module cannot be compiled, or memory runs out.
+        """
+        # Another thread may close the session meanwhile.
+        forward = self._forward
+        if forward is None:
+            raise ValueError("the session is closed")
+        check_feeds(self.inputs, feeds)
+        try:
+            inputs = [self._placed(feeds[spec.name]) for spec in self.inputs]
+        except RuntimeError as error:
+            self._refuse(error)
+        names = {spec.name: spec.dtype for spec in self.outputs}
+        launch = TorchLaunch(forward, inputs, names, self._device, self._switches)
+        if self._compiled:
+            self._compile(launch)
+        return launch
+
+    def module_counts(self) -> dict[str, int]:
+        """How many leaf modules of each class there are."""
+        assert self._module is not None
+        leaves = (leaf for leaf in self._module.modules() if next(leaf.children(), None) is None)
+        return dict(sorted(Counter(type(leaf).__name__ for leaf in leaves).items()))
+
+    def close(self) -> None:
+        """Free the module, what was compiled, and the device's memory that torch keeps for later."""
+        if self._module is None:
+            return
+        import torch
+
+        self._module = self._forward = None
+        if self._compiled:
+            # What is compiled belongs to the classes, of which only so many variants are allowed.
+            torch.compiler.reset()
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _placed(self, array: Array) -> "Tensor":
+        import torch
+
+        # torch knows no negative strides, and warns of an array that it may not write to.
+        usable = array.flags.c_contiguous and array.flags.writeable
+        tensor = torch.from_numpy(array if usable else array.copy(order="C"))
+        tensor = tensor.to(device=self._device, dtype=self._precision if tensor.is_floating_point() else None)
+        # Only images have channels that could come last.
+        return (
+            tensor.contiguous(memory_format=torch.channels_last)
+            if self._last and tensor.dim() == 4
+            else tensor
+        )
+
+    def _compile(self, launch: "TorchLaunch") -> None:
+        try:
+            with warnings.catch_warnings():
+                # It advises to switch on TF32, which is off on purpose.
+                warnings.simplefilter("ignore")
+                launch()
+                launch.wait()
+        except Exception as error:  # its exceptions share no base but this
+            if _is_memory(error):
+                self._refuse(error)
+            said = first_line(error)
+            advice = ": install g++, or name another in CXX" if "C++ compiler" in said else ""
+            raise CnnportError(f"torch.compile cannot compile {self._model}: {said}{advice}") from error
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        """Raise what stands for an error of torch's."""
+        if _is_memory(error):
+            said = first_line(error).partition(". ")[0]
+            raise CnnportError(
+                f"device {self._device} has too little memory ({said}): "
+                "take a smaller batch, or end what else runs there"
+            ) from error
+        raise FeedError(f"torch cannot run on these inputs: {first_line(error)}") from error
+
+
+class TorchLaunch:
+    """A forward pass; on the CPU it has finished when it returns, on a GPU when ``wait`` does."""
+
+    def __init__(
+        self,
+        forward: Any,
+        inputs: "list[Tensor]",
+        outputs: dict[str, str],
+        device: "torch.device",
+        switches: Switches,
+    ) -> None:
+        import torch
+
+        self._forward = forward
+        self._inputs = inputs
+        self._outputs = outputs
+        self._device = device
+        self._take_effect = switches.take_effect
+        self._mode = torch.inference_mode
+        self._synchronize = torch.cuda.synchronize if device.type == "cuda" else None
+        self._results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = ()
+
+    def __call__(self) -> None:
+        """Run, or on a GPU hand over all that is to be run."""
+        self._take_effect()
+        with self._mode():
+            self._results = self._forward(*self._inputs)
+
+    def wait(self) -> None:
+        """Return when the device has finished."""
+        if self._synchronize is not None:
+            self._synchronize(self._device)
+
+    def outputs(self) -> dict[str, Array]:
+        """Copies of the outputs of the last run."""
+        results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = self._results
+        if isinstance(results, dict):
+            results = tuple(results[name] for name in self._outputs)
+        elif not isinstance(results, tuple):
+            results = (results,)
+        return {
+            name: _array(result, dtype)
+            for result, (name, dtype) in zip(results, self._outputs.items(), strict=True)
+        }
+
+
+def _array(tensor: "Tensor", dtype: str) -> Array:
+    """A copy as the file's output would be: NumPy knows no bfloat16, and halves are stored as the file says."""
+    if tensor.is_floating_point() and str(tensor.dtype) != f"torch.{dtype}":
+        tensor = tensor.float()
+    copy: Array = tensor.cpu().numpy().astype(dtype, order="C", copy=True)
+    return copy
+
+
+def _is_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it came from, means that memory ran out."""
+    import torch
+
+    if error is None:
+        return False
+    short = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    return short or _is_memory(error.__cause__)
