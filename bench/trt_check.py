@@ -18,11 +18,10 @@ from pathlib import Path
 from cnnport import registry
 from cnnport._version import __version__
 from cnnport.bench.command import cnnport_command
-from cnnport.bench.environment import read_environment
 from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
-from cnnport.errors import ArtifactError, CnnportError
-from cnnport.files import write_atomically
+from cnnport.bench.rows import kept_rows, write_rows
+from cnnport.errors import CnnportError
 from cnnport.metadata import tool_versions
 from cnnport.registry import ModelSpec
 
@@ -67,7 +66,7 @@ class TrtCheck:
     def __init__(self, folder: Path, files: Path, patterns: Sequence[str], tell: Tell, *, keep: bool) -> None:
         """Take up the rows of an earlier run of the same versions. Raises ``ArtifactError`` for a foreign file."""
         self._folder, self._files, self._tell, self._keep = folder, files, tell, keep
-        self._rows = _kept(folder / "trt_check.json")
+        self._rows = kept_rows(folder / "trt_check.json", _versions())
         self._chosen = [
             spec
             for spec in registry.specs()
@@ -120,10 +119,7 @@ class TrtCheck:
 
     def _write(self) -> None:
         ordered = [self._rows[spec.name] for spec in registry.specs() if spec.name in self._rows]
-        document = {"environment": read_environment().to_json(), "runtime": RUNTIME, "networks": ordered}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._folder / "trt_check.json", (json.dumps(document, indent=1) + "\n").encode())
-        write_atomically(self._folder / "trt_check.md", markdown(ordered).encode())
+        write_rows(self._folder, "trt_check", ordered, markdown(ordered), runtime=RUNTIME)
 
 
 def reason_of(row: Json) -> str:
@@ -183,17 +179,6 @@ def _versions() -> dict[str, str]:
     except metadata.PackageNotFoundError:
         own = "unknown"
     return {"cnnport": __version__, **tool_versions(), "tensorrt-rtx-cu13": own}
-
-
-def _kept(path: Path) -> dict[str, Json]:
-    """The rows of an earlier run by name: those of the same versions that were checked."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["networks"]
-        return {row["name"]: row for row in rows if row["versions"] == _versions() and not row["problem"]}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not a record of this command: move it away") from error
 
 
 if __name__ == "__main__":

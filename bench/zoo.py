@@ -19,13 +19,12 @@ from cnnport import registry
 from cnnport._version import __version__
 from cnnport.bench.case import make_cases
 from cnnport.bench.command import cnnport_command
-from cnnport.bench.environment import read_environment
 from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
+from cnnport.bench.rows import kept_rows, write_rows
 from cnnport.bench.run import bench
 from cnnport.bench.zoo_page import markdown
 from cnnport.errors import ArtifactError, CnnportError
-from cnnport.files import write_atomically
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
 from cnnport.registry import ModelSpec
@@ -60,7 +59,7 @@ class Zoo:
     def __init__(self, folder: Path, files: Path, patterns: Sequence[str], tell: Tell) -> None:
         """Take up the rows of an earlier run of the same versions. Raises ``ArtifactError`` for a foreign file."""
         self._folder, self._files, self._tell = folder, files, tell
-        self._rows = _kept(folder / "zoo.json")
+        self._rows = kept_rows(folder / "zoo.json", _versions())
         self._chosen = [
             spec for spec in registry.specs() if any(fnmatchcase(spec.name, each) for each in patterns)
         ]
@@ -126,10 +125,7 @@ class Zoo:
 
     def _write(self) -> None:
         ordered = [self._rows[spec.name] for spec in registry.specs() if spec.name in self._rows]
-        document = {"environment": read_environment().to_json(), "networks": ordered}
-        self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self._folder / "zoo.json", (json.dumps(document, indent=1) + "\n").encode())
-        write_atomically(self._folder / "zoo.md", markdown(ordered).encode())
+        write_rows(self._folder, "zoo", ordered, markdown(ordered))
 
 
 def _p50_ms(path: Path) -> float:
@@ -141,17 +137,6 @@ def _p50_ms(path: Path) -> float:
 
 def _versions() -> dict[str, str]:
     return {"cnnport": __version__, **tool_versions()}
-
-
-def _kept(path: Path) -> dict[str, Json]:
-    """The rows of an earlier run by name: those of the same versions that succeeded."""
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))["networks"]
-        return {row["name"]: row for row in rows if row["versions"] == _versions() and not row["problem"]}
-    except FileNotFoundError:
-        return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not a record of this command: move it away") from error
 
 
 if __name__ == "__main__":

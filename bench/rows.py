@@ -1,0 +1,37 @@
+"""One row a network, kept as JSON and shown as a page, so that a run of hours goes on where it stopped."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cnnport.bench.environment import read_environment
+from cnnport.bench.record import Json
+from cnnport.errors import ArtifactError
+from cnnport.files import write_atomically
+
+
+def kept_rows(path: Path, versions: Mapping[str, str]) -> dict[str, Json]:
+    """The rows of an earlier run by name: those of the same versions that have no problem.
+
+    Raises:
+        ArtifactError: If the file is no such record.
+    """
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["networks"]
+        return {row["name"]: row for row in rows if row["versions"] == versions and not row["problem"]}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"{path} is not a record of this command: move it away") from error
+
+
+def write_rows(folder: Path, stem: str, rows: Sequence[Json], page: str, **facts: str) -> None:
+    """Write ``STEM.json``, with the environment and ``facts`` before the rows, and ``STEM.md``.
+
+    Raises:
+        OutputError: If the file system refuses.
+    """
+    document = {"environment": read_environment().to_json(), **facts, "networks": list(rows)}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{stem}.json", (json.dumps(document, indent=1) + "\n").encode())
+    write_atomically(folder / f"{stem}.md", page.encode())
