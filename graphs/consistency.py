@@ -1,5 +1,8 @@
 """What a pass may not touch, and whether the graph that it leaves is one: checks that need no weights and no run."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import CheckerPass
@@ -8,42 +11,78 @@ from cnnport.errors import first_line
 from cnnport.graphs.protos import skeleton
 
 
-def inconsistency(before: ir.Model, after: ir.Model) -> tuple[str | None, onnx.ModelProto | None]:
-    """What is wrong with a graph after a pass that was right before it.
+class Examined:
+    """What is wrong with a graph; each in a sentence, None where nothing is. Found out when somebody asks.
 
-    Returns:
-        The fault in a sentence, or None; and the graph after the pass with inferred shapes, where there is no fault
-        and the shapes are consistent.
+    Attributes:
+        fault: It is none, or its interface is not what it was.
+    """
+
+    def __init__(self, fault: str | None, shell: onnx.ModelProto | None = None) -> None:
+        """``shell``: the graph without its large weights; None where there is a fault."""
+        self.fault = fault
+        self._shell = shell
+
+    @cached_property
+    def invalid(self) -> str | None:
+        """What the checker says."""
+        return None if self._shell is None else _check(self._shell)
+
+    @property
+    def contradiction(self) -> str | None:
+        """What shape inference says."""
+        return self._inference[0]
+
+    @property
+    def inferred(self) -> onnx.ModelProto | None:
+        """The graph with inferred shapes and without its large weights, where they do not contradict."""
+        return self._inference[1]
+
+    @cached_property
+    def _inference(self) -> tuple[str | None, onnx.ModelProto | None]:
+        return (None, None) if self._shell is None else _infer_shapes(self._shell)
+
+
+def examined(model: ir.Model, interface: tuple[object, ...] | None = None) -> Examined:
+    """Look at a graph, which may change afterwards.
+
+    Args:
+        model: Not changed.
+        interface: What ``interface_of`` it has to be; None where nothing is known of it.
     """
     try:
-        if _interface(before) != _interface(after):
-            return (
-                "the graph's interface is not what it was: inputs, outputs, opsets, metadata or functions",
-                None,
+        if interface is not None and interface_of(model) != interface:
+            return Examined(
+                "the graph's interface is not what it was: inputs, outputs, opsets, metadata or functions"
             )
     except Exception as error:  # whatever a pass may have left behind
-        return f"the graph is broken: {first_line(error)}", None
-    fault, shell = _skeleton(after)
-    if shell is None:
-        return f"the graph is broken: {fault}", None
-    # A file may have come with a fault; then the check says nothing about the pass.
-    if (fault := _check(shell)) and _check(skeleton(before)) is None:
-        return f"the graph is inconsistent: {fault}", None
-    fault, inferred = _infer_shapes(shell)
-    if fault and _infer_shapes(skeleton(before))[0] is None:
-        return f"the graph is inconsistent: {fault}", None
-    return None, inferred
+        return Examined(f"the graph is broken: {first_line(error)}")
+    fault, shell = _skeleton(model)
+    return Examined(None if shell is not None else f"the graph is broken: {fault}", shell)
 
 
-def _interface(model: ir.Model) -> tuple[object, ...]:
+def interface_of(model: ir.Model) -> tuple[object, ...]:
+    """Everything that has to stay, to compare: inputs, outputs, defaults, opsets, functions and texts."""
     graph = model.graph
     values = [
         ir.serde.serialize_value(value).SerializeToString() for value in (*graph.inputs, *graph.outputs)
     ]
     texts = (model.doc_string, graph.doc_string, dict(model.metadata_props), dict(graph.metadata_props))
-    # Clones share their tensors: a default is the same object until something replaces it.
-    defaults = [(value.name, id(value.const_value)) for value in graph.inputs if value.is_initializer()]
+    defaults = [(value.name, _Itself(value.const_value)) for value in graph.inputs if value.is_initializer()]
     return values, len(graph.inputs), defaults, dict(model.opset_imports), list(model.functions), texts
+
+
+@dataclass(frozen=True, eq=False)
+class _Itself:
+    """A default, which is the same object until something replaces it."""
+
+    held: ir.TensorProtocol | None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Itself) and other.held is self.held
+
+    def __hash__(self) -> int:
+        return id(self.held)
 
 
 def _skeleton(model: ir.Model) -> tuple[str | None, onnx.ModelProto | None]:
@@ -68,8 +107,16 @@ def _check(shell: onnx.ModelProto) -> str | None:
 
 
 def _infer_shapes(shell: onnx.ModelProto) -> tuple[str | None, onnx.ModelProto | None]:
-    try:
-        inferred = onnx.shape_inference.infer_shapes(shell, check_type=True, strict_mode=True, data_prop=True)
-    except Exception as error:  # as above
-        return first_line(error), None
-    return None, inferred
+    reason = None
+    # Where inference follows the values of integers too, it takes matrices of them for vectors, and finds a sum of
+    # 4 and of 6 in what are 4 x 1 and 1 x 6.
+    for data_prop in (True, False):
+        try:
+            inferred = onnx.shape_inference.infer_shapes(
+                shell, check_type=True, strict_mode=True, data_prop=data_prop
+            )
+        except Exception as error:  # as above
+            reason = reason or first_line(error)
+        else:
+            return None, inferred
+    return reason, None

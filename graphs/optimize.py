@@ -1,13 +1,19 @@
 """The loop around the passes: each is checked when it changed something, undone and named if it did wrong.
 
-A pass works on a clone that shares its tensors with the model before, so that going back costs nothing, and
-the checks of the graph itself run without the weights: at no time are there more than the caller's model, the
-tensors that passes wrote, and one serialised candidate. A pass that found nothing is not asked again until another
-one has changed the graph, and leaves its clone, which is as it was, to the next.
+Passes work in place, on one reading of the caller's model that shares its tensors: what goes well, as nearly
+everything does, pays for no copy. To go back, the model is read again and the passes that were right run again on it,
+which leads to the same, since passes depend on nothing but the graph. At no time are there more than the caller's
+model, the tensors that passes wrote, and one serialised candidate. A pass that found nothing is not asked again until
+another one has changed the graph.
+
+The graph itself is checked without the weights. Where nobody verifies the outputs in between, one check of the last
+graph vouches for all passes; if it finds fault, or anything else goes wrong, everything is done again with a check
+after each of them, which tells whose fault it is.
 """
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -16,12 +22,13 @@ import onnx
 import onnx_ir as ir
 
 from cnnport.errors import CnnportError, first_line
-from cnnport.graphs.consistency import inconsistency
+from cnnport.graphs.consistency import Examined, examined, interface_of
 from cnnport.graphs.cost import Cost
 from cnnport.graphs.journal import Refusal, recorded
 from cnnport.graphs.operators import count_ops
 from cnnport.graphs.passes import DEFAULT_PASSES, Pass, name_of
-from cnnport.graphs.protos import annotate, read, write
+from cnnport.graphs.protos import annotate, has_open_values, read, write
+from cnnport.graphs.values import note_nesting
 
 Verify: TypeAlias = Callable[[onnx.ModelProto], str | None]
 """Compares a candidate with what it must compute: None if it agrees, or a sentence about the mismatch."""
@@ -87,7 +94,7 @@ def optimize(
         folder: Where external data of ``model`` lies; weights that no pass touched stay there, in candidates and in
             the result too.
         cost: What a graph costs, for the reports.
-        on_pass: Told the name of each pass before it runs.
+        on_pass: Told the name of each pass before it runs; again where everything is done again.
         on_refused: Told each report of a refused pass, with the pass and the model that it did wrong to.
 
     Returns:
@@ -97,25 +104,27 @@ def optimize(
     Raises:
         RuntimeError: If the passes do not come to an end, which is a bug in one of them.
     """
-    names = [tensor.name for tensor in model.graph.initializer]
-    loop = _Loop(passes, verify, cost, on_pass, on_refused)
-    try:
-        return loop.run(model, folder)
-    finally:
-        # The IR holds the caller's tensors and renames them together with its values.
-        for tensor, name in zip(model.graph.initializer, names, strict=True):
-            if tensor.name != name:
-                tensor.name = name
+
+    def run(*, checks_each: bool) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+        return _Loop(model, passes, verify, folder, cost, on_pass, on_refused, checks_each).run()
+
+    if verify is None:
+        # Whatever goes wrong goes wrong again where each pass is checked, and is undone there.
+        with suppress(Exception):
+            return run(checks_each=False)
+    return run(checks_each=True)
+
+
+class _DoubtError(Exception):
+    """Something is wrong with one of the passes that ran so far. Never leaves this module."""
 
 
 @dataclass(frozen=True)
-class _Attempt:
-    model: ir.Model
+class _Outcome:
     rewrites: int = 0
     refused: str | None = None
     fault: Fault | None = None
     left: tuple[Refusal, ...] = ()
-    spare: ir.Model | None = None
 
 
 class _Loop:
@@ -123,127 +132,207 @@ class _Loop:
 
     def __init__(
         self,
+        model: onnx.ModelProto,
         passes: Sequence[Pass],
         verify: Verify | None,
+        folder: Path | None,
         cost: Callable[[ir.Model], Cost] | None,
         on_pass: Callable[[str], None],
         on_refused: OnRefused | None,
+        checks_each: bool,
     ) -> None:
+        """``checks_each``: whether to look at the graph after each pass that changed it, and to undo what is wrong.
+
+        Otherwise it is looked at once, at the end.
+        """
+        self._given = model
+        self._names = [tensor.name for tensor in model.graph.initializer]
         self._passes = passes
         self._verify = verify
+        self._folder = folder
         self._cost_of = cost
         self._on_pass = on_pass
         self._on_refused = on_refused
+
+        self._checks_each = checks_each
         self._reports: list[PassReport] = []
         self._last_report: dict[int, int] = {}
         self._left: dict[int, tuple[Refusal, ...]] = {}
         # By the place of a pass: the number of changes after which it has nothing to do; -1 if it is out.
         self._idle: dict[int, int] = {}
-        self._changes = 0
-        # A clone of the model on which the last pass found nothing to do.
-        self._spare: ir.Model | None = None
+        # The places of the passes that changed something, in the order of the changes.
+        self._accepted: list[int] = []
+        self._is_checked = True
+        # What is known of the model after the last change; None before there was one, until somebody asks.
+        self._before: Examined | None = None
+        self._ops = count_ops(model)
+        self._cost: Cost | None = None
 
-    def run(
-        self, model: onnx.ModelProto, folder: Path | None
-    ) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
-        ops = count_ops(model)
+    def run(self) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+        """Round after round, to the end.
+
+        Raises:
+            _DoubtError: If something is wrong, unless each pass is checked.
+            RuntimeError: If the passes do not come to an end.
+        """
         try:
-            current = read(model, folder)
+            return self._run()
+        finally:
+            self._restore_names()
+
+    def _run(self) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+        try:
+            self._take(self._read())
         except Exception as error:  # whatever the reader cannot carry would be lost
-            reason = f"onnx-ir cannot carry this model: {first_line(error)}"
-            return model, tuple(
+            reason, ops = f"onnx-ir cannot carry this model: {first_line(error)}", self._ops
+            return self._given, tuple(
                 PassReport(name_of(each), 0, ops, ops, reason, "unreadable") for each in self._passes
             )
-        cost = self._cost(current) if self._passes else None
+        self._cost = self._cost_now() if self._passes else None
         for _ in range(_MAX_ROUNDS):
             for place in range(len(self._passes)):
                 if not self._is_idle(place):
-                    current, ops, cost = self._step(place, current, ops, cost)
+                    self._step(place)
             if all(self._is_idle(place) for place in range(len(self._passes))):
-                return write(current) if self._changes else model, self._finished_reports()
+                return self._finished()
         busy = ", ".join(dict.fromkeys(report.name for report in self._reports[-len(self._passes) :]))
         raise RuntimeError(f"the passes still rewrite after {_MAX_ROUNDS} rounds: {busy}")
 
-    def _cost(self, model: ir.Model) -> Cost | None:
-        return None if self._cost_of is None else self._cost_of(model)
+    def _restore_names(self) -> None:
+        """Give the caller's tensors their names back: the IR holds them and renames them with its values."""
+        for tensor, name in zip(self._given.graph.initializer, self._names, strict=True):
+            if tensor.name != name:
+                tensor.name = name
+
+    def _read(self) -> ir.Model:
+        self._restore_names()
+        return read(self._given, self._folder)
+
+    def _take(self, model: ir.Model) -> None:
+        note_nesting(model.graph)
+        self._model = model
+        self._interface = interface_of(model)
+
+    def _cost_now(self) -> Cost | None:
+        return None if self._cost_of is None else self._cost_of(self._model)
 
     def _is_idle(self, place: int) -> bool:
-        return self._idle.get(place) in {-1, self._changes}
+        return self._idle.get(place) in {-1, len(self._accepted)}
 
-    def _step(
-        self, place: int, current: ir.Model, ops: dict[str, int], cost: Cost | None
-    ) -> tuple[ir.Model, dict[str, int], Cost | None]:
-        each = self._passes[place]
+    def _step(self, place: int) -> None:
+        each, ops, cost = self._passes[place], self._ops, self._cost
         self._on_pass(name_of(each))
         began = time.perf_counter()
-        attempt = _attempt(current, self._spare, each, self._verify)
-        self._spare = attempt.spare
-        ops_after, cost_after = ops, cost
-        if attempt.rewrites:
-            self._changes += 1
-            ops_after, cost_after = count_ops(attempt.model), self._cost(attempt.model)
+        outcome = self._attempt(place)
+        if outcome.rewrites:
+            self._accepted.append(place)
+            self._ops, self._cost = count_ops(self._model), self._cost_now()
         else:
-            self._idle[place] = -1 if attempt.refused else self._changes
-        self._left[place] = attempt.left
-        if attempt.rewrites or attempt.refused or place not in self._last_report:
+            self._idle[place] = -1 if outcome.refused else len(self._accepted)
+        self._left[place] = outcome.left
+        if outcome.rewrites or outcome.refused or place not in self._last_report:
             report = PassReport(
                 name_of(each),
-                attempt.rewrites,
+                outcome.rewrites,
                 ops,
-                ops_after,
-                attempt.refused,
-                attempt.fault,
+                self._ops,
+                outcome.refused,
+                outcome.fault,
                 cost,
-                cost_after,
+                self._cost,
                 seconds=time.perf_counter() - began,
             )
             self._last_report[place] = len(self._reports)
             self._reports.append(report)
-            if attempt.refused and self._on_refused is not None:
-                self._on_refused(report, each, write(current))
-        return attempt.model, ops_after, cost_after
+            if outcome.refused and self._on_refused is not None:
+                self._on_refused(report, each, write(self._model))
 
-    def _finished_reports(self) -> tuple[PassReport, ...]:
+    def _attempt(self, place: int) -> _Outcome:
+        each, known = self._passes[place], _overridable_only(self._model)
+        try:
+            with recorded() as left:
+                rewrites = each(self._model)
+        except Exception as error:  # a bug in a pass must not cost the user the model
+            return self._undone(
+                f"{name_of(each)} raised {type(error).__name__}: {first_line(error)}", "raised"
+            )
+        if not rewrites:
+            return _Outcome(left=tuple(left))
+        if known is not None and _needs_newer_file(known, self._model):
+            self._undo()
+            return _Outcome(left=tuple(left))
+        if not self._checks_each and not has_open_values(self._model):
+            self._is_checked = False
+            note_nesting(self._model.graph)
+            return _Outcome(rewrites, left=tuple(left))
+        found = examined(self._model, self._interface)
+        if refused := found.fault or self._inconsistency(found):
+            return self._undone(refused, "inconsistent")
+        if refused := self._mismatch():
+            return self._undone(refused, "mismatch")
+        annotate(self._model, found.inferred)
+        note_nesting(self._model.graph)
+        self._before, self._is_checked = found, True
+        return _Outcome(rewrites, left=tuple(left))
+
+    def _inconsistency(self, found: Examined) -> str | None:
+        """What is wrong with a graph, if it was right before: a file may have come with a fault."""
+        if not self._checks_each:
+            return found.invalid or found.contradiction
+        blamed = None
+        if found.invalid and self._examined_before().invalid is None:
+            blamed = found.invalid
+        elif found.contradiction and self._examined_before().contradiction is None:
+            blamed = found.contradiction
+        return None if blamed is None else f"the graph is inconsistent: {blamed}"
+
+    def _examined_before(self) -> Examined:
+        if self._before is None:
+            self._before = examined(self._read())
+        return self._before
+
+    def _mismatch(self) -> str | None:
+        if self._verify is None:
+            return None
+        try:
+            return self._verify(write(self._model))
+        except CnnportError:
+            raise
+        except Exception as error:  # runtimes raise errors of their own for graphs that they cannot run
+            return f"the result could not be run: {type(error).__name__}: {first_line(error)}"
+
+    def _undone(self, refused: str, fault: Fault) -> _Outcome:
+        self._undo()
+        return _Outcome(refused=refused, fault=fault)
+
+    def _undo(self) -> None:
+        """Go back to the model after the last pass that was accepted."""
+        if not self._checks_each:
+            raise _DoubtError
+        model = self._read()
+        for place in self._accepted:
+            self._passes[place](model)
+            if has_open_values(model):
+                annotate(model, examined(model).inferred)
+        self._take(model)
+
+    def _finished(self) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
+        if not self._is_checked:
+            found = examined(self._model, self._interface)
+            if found.fault or self._inconsistency(found):
+                raise _DoubtError
         for place, index in self._last_report.items():
             self._reports[index] = replace(self._reports[index], left=self._left[place])
-        return tuple(self._reports)
+        return write(self._model) if self._accepted else self._given, tuple(self._reports)
 
 
-def _attempt(model: ir.Model, spare: ir.Model | None, each: Pass, verify: Verify | None) -> _Attempt:
-    try:
-        candidate = spare or model.clone()
-        with recorded() as left:
-            rewrites = each(candidate)
-    except Exception as error:  # a bug in a pass must not cost the user the model
-        reason = f"{name_of(each)} raised {type(error).__name__}: {first_line(error)}"
-        return _Attempt(model, refused=reason, fault="raised")
-    if not rewrites:
-        return _Attempt(model, left=tuple(left), spare=candidate)
-    if _needs_newer_file(model, candidate):
-        return _Attempt(model, left=tuple(left))
-    refused, inferred = inconsistency(model, candidate)
-    if refused:
-        return _Attempt(model, refused=refused, fault="inconsistent")
-    if refused := _mismatch(candidate, verify):
-        return _Attempt(model, refused=refused, fault="mismatch")
-    annotate(candidate, inferred)
-    return _Attempt(candidate, rewrites, left=tuple(left))
+def _overridable_only(model: ir.Model) -> frozenset[str] | None:
+    """The names of the constants of a file of IR version 3, which holds none but what a caller may override."""
+    return frozenset(model.graph.initializers) if model.ir_version < 4 else None
 
 
-def _needs_newer_file(before: ir.Model, after: ir.Model) -> bool:
-    """Whether there are new constants in a file of IR version 3, which holds none but what a caller may override."""
-    known = before.graph.initializers
-    return before.ir_version < 4 and any(
+def _needs_newer_file(known: frozenset[str], after: ir.Model) -> bool:
+    """Whether there are new constants that an old file cannot hold."""
+    return any(
         name not in known and not value.is_graph_input() for name, value in after.graph.initializers.items()
     )
-
-
-def _mismatch(candidate: ir.Model, verify: Verify | None) -> str | None:
-    if verify is None:
-        return None
-    try:
-        return verify(write(candidate))
-    except CnnportError:
-        raise
-    except Exception as error:  # runtimes raise errors of their own for graphs that they cannot run
-        return f"the result could not be run: {type(error).__name__}: {first_line(error)}"

@@ -11,6 +11,7 @@ from cnnport.graphs.channel.align_channels import align_channels
 from cnnport.graphs.channel.align_groups import align_groups
 from cnnport.graphs.channel.average_by_convolution import average_by_convolution
 from cnnport.graphs.channel.eliminate_channel_shuffle import eliminate_channel_shuffle
+from cnnport.graphs.channel.local_response_by_convolution import local_response_by_convolution
 from cnnport.graphs.clean.clean_reshapes import clean_reshapes
 from cnnport.graphs.clean.fold_constants import fold_constants
 from cnnport.graphs.clean.fold_shapes import fold_shapes
@@ -199,6 +200,11 @@ REGISTERED: tuple[Registered, ...] = (
         average_by_convolution,
         _BLOCKED,
         "pools of channels that fill no blocks run one channel after the other",
+    ),
+    Registered(
+        local_response_by_convolution,
+        _BLOCKED,
+        "the kernel of LRN leaves the blocks, runs in one thread and takes a power of every element",
     ),
     Registered(
         align_groups,

@@ -1,21 +1,34 @@
 """Between protos, as files hold them, and the IR that passes work on.
 
 Passes find inferred shapes on the values of the main graph, also where the file gives none; those are for the passes
-only and are not written. Where the file gives a shape with sizes left out, inferred sizes take their place.
+only and are not written. Where the file gives a shape with sizes left out, inferred sizes take their place. Names
+that shape inference makes up for sizes (``unk__3``) hold for that inference alone: the next one counts anew, and a
+runtime that finds them beside a file's own names takes equal sizes for different ones, and fuses less.
 """
 
-from contextlib import suppress
+import gc
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import onnx
 import onnx_ir as ir
 
 from cnnport.graphs.operators import graphs_of
+from cnnport.graphs.proto_parts import annotate_quantized, put_node, put_outline, put_type
 from cnnport.graphs.values import named_in_subgraphs
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 _SMALL_BYTES = 1024
 _INFERRED = "cnnport.inferred"
+_PASSING_NAME = re.compile(r"unk__\d+")
+
+_Infos: TypeAlias = "RepeatedCompositeFieldContainer[onnx.ValueInfoProto]"
 
 
 def read(model: onnx.ModelProto, folder: Path | None = None) -> ir.Model:
@@ -33,7 +46,8 @@ def read(model: onnx.ModelProto, folder: Path | None = None) -> ir.Model:
         raise ValueError("it has training information")
     if any(graph.sparse_initializer for graph in graphs_of(model.graph)):
         raise ValueError("it has sparse initializers")
-    found = ir.from_proto(model)
+    with _uncollected():
+        found = ir.from_proto(model)
     if folder is not None:
         ir.external_data.set_base_dir(found.graph, folder)
     if named_in_subgraphs(found.graph):
@@ -42,12 +56,42 @@ def read(model: onnx.ModelProto, folder: Path | None = None) -> ir.Model:
     return found
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Have Python's collector wait: reading makes tens of thousands of objects, and none of them is garbage.
+
+    Each time their number has grown by a quarter, the collector walks everything that the process holds, most of it
+    modules: that can take longer than the reading.
+    """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 def write(model: ir.Model) -> onnx.ModelProto:
     """A model as a proto of its own, without the shapes that ``annotate`` filled in."""
-    written = model.clone()
-    _forget(written)
-    proto = ir.to_proto(written)
-    _drop_restated(proto.graph)
+    proto = _frame(model)
+    graph, stated = proto.graph, len(proto.graph.value_info)
+    for value in model.graph.initializers.values():
+        annotate_quantized(graph, value)
+        # Initializers state their types themselves: stated again, each takes some 60 bytes.
+        if (value.doc_string or value.metadata_props) and not value.is_graph_input():
+            _describe(graph.value_info, value)
+        if value.const_value is not None:
+            value.const_value.name = value.name
+            ir.serde.serialize_tensor_into(graph.initializer.add(), value.const_value)
+    for node in model.graph:
+        put_node(graph.node, node, model)
+    _describe_results(graph, model)
+    if stated:
+        # What old files say of values in functions comes after the graph's own.
+        infos = list(graph.value_info)
+        del graph.value_info[:]
+        graph.value_info.extend(infos[stated:] + infos[:stated])
     return proto
 
 
@@ -58,22 +102,33 @@ def annotate(model: ir.Model, inferred: onnx.ModelProto | None = None) -> None:
         model: Changed in place.
         inferred: The model with all shapes, if shape inference has run on it already.
     """
-    open_values = {
-        value.name: value
-        for node in model.graph
-        for value in node.outputs
-        if value.name and not value.is_graph_output() and not _is_settled(value)
-    }
+    open_values = {value.name: value for value in _open_values(model)}
     if not open_values:
         return
     if inferred is None and (inferred := inferred_shapes(skeleton(model))) is None:
         return
     # What inference no longer finds is no longer known.
     _forget(model)
+    for each in open_values.values():
+        if _has_passing_names(each.shape):
+            each.shape = None
     for info in inferred.graph.value_info:
         value = open_values.get(info.name)
         if value is not None and info.type.tensor_type.HasField("shape"):
             _fill_in(value, info.type)
+
+
+def retype(value: ir.Value, dtype: ir.DataType) -> None:
+    """Give a value another element type, also in the file where only its type, and no shape, stood there."""
+    value.type = ir.TensorType(dtype)
+    before = value.meta.get(_INFERRED)
+    if before is not None and before.type is not None:
+        value.meta[_INFERRED] = _Before(value.type, before.shape)
+
+
+def has_open_values(model: ir.Model) -> bool:
+    """Whether there are shapes that the file leaves out, filled in or not."""
+    return next(_open_values(model), None) is not None
 
 
 def inferred_shapes(shell: onnx.ModelProto) -> onnx.ModelProto | None:
@@ -86,20 +141,91 @@ def inferred_shapes(shell: onnx.ModelProto) -> onnx.ModelProto | None:
 
 
 def skeleton(model: ir.Model) -> onnx.ModelProto:
-    """The model with its large initializers as inputs: small enough to be serialised, and as well typed."""
-    shell = model.clone()
-    # What was inferred before a rewrite may be less than what follows after it.
-    _forget(shell)
-    for name, value in list(shell.graph.initializers.items()):
+    """The model with its large initializers as inputs: small enough to be serialised, and as well typed.
+
+    What was inferred before a rewrite is left out, since it may be less than what follows after it; so are the texts
+    of nodes.
+    """
+    proto = _frame(model)
+    graph = proto.graph
+    for name, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or (tensor.nbytes <= _SMALL_BYTES and not isinstance(tensor, ir.ExternalTensor)):
+        if tensor is None:
             continue
-        value.type = value.type or ir.TensorType(tensor.dtype)
-        value.shape = value.shape or ir.Shape(tensor.shape.numpy())
-        del shell.graph.initializers[name]
-        if not value.is_graph_input():
-            shell.graph.inputs.append(value)
-    return ir.to_proto(shell)
+        if tensor.nbytes <= _SMALL_BYTES and not isinstance(tensor, ir.ExternalTensor):
+            tensor.name = name
+            ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
+        elif not value.is_graph_input():
+            info = graph.input.add(name=name)
+            put_type(info.type, value.type or ir.TensorType(tensor.dtype), value.shape or tensor.shape)
+    for node in model.graph:
+        put_outline(graph.node, node)
+    _describe_results(graph, model)
+    return proto
+
+
+def _frame(model: ir.Model) -> onnx.ModelProto:
+    """What a file says around its nodes, weights and what lies between them; and its inputs."""
+    given = model.graph
+    empty = ir.Graph((), (), nodes=(), name=given.name, opset_imports=given.opset_imports)
+    empty.doc_string = given.doc_string
+    empty.metadata_props.update(given.metadata_props)
+    frame = ir.Model(
+        empty,
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        domain=model.domain,
+        model_version=model.model_version,
+        doc_string=model.doc_string,
+        functions=tuple(model.functions.values()),
+        metadata_props=model.metadata_props,
+        device_configurations=model.device_configurations,
+    )
+    proto = ir.to_proto(frame)
+    for value in given.inputs:
+        ir.serde.serialize_value_into(proto.graph.input.add(), value)
+        if not value.is_initializer():
+            annotate_quantized(proto.graph, value)
+    return proto
+
+
+def _describe_results(graph: onnx.GraphProto, model: ir.Model) -> None:
+    """What the file says of the values that nodes make; of the graph's outputs in their own place."""
+    for node in model.graph:
+        for value in node.outputs:
+            if not value.is_graph_output():
+                annotate_quantized(graph, value)
+                _describe(graph.value_info, value)
+    for value in model.graph.outputs:
+        ir.serde.serialize_value_into(graph.output.add(), value)
+        annotate_quantized(graph, value)
+
+
+def _describe(infos: _Infos, value: ir.Value) -> None:
+    """Write what the file says of a value, if it says anything."""
+    kind, shape = value.type, value.shape
+    if _is_inferred(value):
+        kind, shape = value.meta[_INFERRED].type, None
+    elif _has_passing_names(shape):
+        shape = None
+    says_nothing = kind is None and shape is None and not value.doc_string and not value.metadata_props
+    if says_nothing or not value.name:
+        return
+    info = infos.add(name=value.name)
+    for key in sorted(value.metadata_props):
+        info.metadata_props.add(key=key, value=value.metadata_props[key])
+    if kind is not None:
+        put_type(info.type, kind, shape)
+    if value.doc_string:
+        info.doc_string = value.doc_string
+
+
+def _open_values(model: ir.Model) -> Iterator[ir.Value]:
+    for node in model.graph:
+        for value in node.outputs:
+            if value.name and not value.is_graph_output() and not _is_settled(value):
+                yield value
 
 
 def _forget(model: ir.Model) -> None:
@@ -123,23 +249,18 @@ def _is_inferred(value: ir.Value) -> bool:
     return before is not None and value.shape == before.shape
 
 
-def _drop_restated(graph: onnx.GraphProto) -> None:
-    """Leave out types of initializers, which state them themselves: onnx-ir writes them all, some 60 bytes each."""
-    held = {tensor.name for tensor in graph.initializer}
-    kept = [
-        value
-        for value in graph.value_info
-        if value.name not in held or value.doc_string or value.metadata_props
-    ]
-    if len(kept) < len(graph.value_info):
-        del graph.value_info[:]
-        graph.value_info.extend(kept)
-
-
 def _is_settled(value: ir.Value) -> bool:
     if value.shape is None or _is_inferred(value):
         return False
-    return not any(_is_unknown(size) for size in value.shape)
+    return not any(_is_unknown(size) for size in value.shape) and not _has_passing_names(value.shape)
+
+
+def _has_passing_names(shape: ir.Shape | None) -> bool:
+    """Whether a pass has taken over, or a file states, names that an earlier shape inference made up."""
+    return shape is not None and any(
+        not isinstance(size, int) and size.value is not None and _PASSING_NAME.fullmatch(str(size.value))
+        for size in shape
+    )
 
 
 def _is_unknown(size: int | ir.SymbolicDim) -> bool:

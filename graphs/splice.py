@@ -98,7 +98,7 @@ def unread(values: Iterable[ir.Value], captured: frozenset[str]) -> bool:
 
 def initializer(array: np.ndarray, name: str, graph: ir.Graph) -> ir.Value:
     """Register a new initializer of the graph."""
-    tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
+    tensor = ir.Tensor(np.ascontiguousarray(array).reshape(array.shape), name=name)
     value = ir.Value(
         name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
     )

@@ -1,9 +1,12 @@
 """Facts about the values of a graph that every pass asks for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import onnx_ir as ir
+
+_FLAT = "cnnport.flat"
+_GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 
 
 def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -26,17 +29,21 @@ def constant(value: ir.Value | None) -> ir.TensorProtocol | None:
         if name == "value":
             return attribute.as_tensor()
         if name in {"value_float", "value_floats"}:
-            return ir.tensor(np.array(attribute.value, dtype=np.float32))
+            return ir.Tensor(np.array(attribute.value, dtype=np.float32))
         if name in {"value_int", "value_ints"}:
-            return ir.tensor(np.array(attribute.value, dtype=np.int64))
+            return ir.Tensor(np.array(attribute.value, dtype=np.int64))
     return None
 
 
 def static(value: ir.Value | None, axis: int) -> int | None:
     """The size of a dimension, or None where the file does not say."""
-    if value is None or value.shape is None or not -value.shape.rank() <= axis < value.shape.rank():
+    shape = None if value is None else value.shape
+    if shape is None:
         return None
-    size = value.shape[axis]
+    try:
+        size = shape[axis]
+    except IndexError:
+        return None
     return size if isinstance(size, int) else None
 
 
@@ -58,7 +65,7 @@ def named_in_subgraphs(graph: ir.Graph) -> frozenset[str]:
     """
     return frozenset(
         output.name
-        for subgraph in graph.subgraphs()
+        for subgraph in nested(graph)
         for output in subgraph.outputs
         if output.name
         and output.producer() is None
@@ -67,12 +74,36 @@ def named_in_subgraphs(graph: ir.Graph) -> frozenset[str]:
     )
 
 
+def nested(graph: ir.Graph) -> Iterator[ir.Graph]:
+    """The graphs inside a graph, and those inside them."""
+    if graph.meta.get(_FLAT):
+        return
+    for node in graph:
+        for attribute in node.attributes.data.values():
+            if attribute.type not in _GRAPHS or attribute.is_ref():
+                continue
+            held = (attribute.value,) if attribute.type == ir.AttributeType.GRAPH else attribute.value
+            for inner in held:
+                yield inner
+                yield from nested(inner)
+
+
+def note_nesting(graph: ir.Graph) -> None:
+    """Remember whether there are graphs inside a graph, so that ``nested`` need not look at every attribute again.
+
+    To be called again when nodes came in that may hold graphs.
+    """
+    graph.meta.pop(_FLAT, None)
+    graph.meta[_FLAT] = next(nested(graph), None) is None
+
+
 def fresh_names(model: ir.Model) -> Callable[[str], str]:
     """A source of value names that occur nowhere in the model, not even in a subgraph, nor did before."""
     taken: set[str | None] = set()
-    for graph in model.graphs():
+    for graph in (model.graph, *nested(model.graph)):
+        # What a node reads is among these, in this graph or one around it.
         taken.update(value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()))
-        taken.update(value.name for node in graph for value in (*node.inputs, *node.outputs) if value)
+        taken.update([value.name for node in graph for value in node.outputs])
 
     def fresh(base: str) -> str:
         name, number = base, 1
@@ -85,11 +116,21 @@ def fresh_names(model: ir.Model) -> Callable[[str], str]:
     return fresh
 
 
-def drop_unused(graph: ir.Graph, values: Iterable[ir.Value]) -> None:
-    """Remove those of the given constants that nothing uses any more."""
-    named = named_in_subgraphs(graph)
+def drop_unused(graph: ir.Graph, values: Iterable[ir.Value], captured: frozenset[str] | None = None) -> None:
+    """Remove those of the given constants that nothing uses any more.
+
+    Args:
+        graph: Changed in place.
+        values: Constants of it.
+        captured: ``named_in_subgraphs``, where that is at hand.
+    """
+    named = captured
     for value in dict.fromkeys(values):
-        if value.uses() or value.is_graph_input() or value.is_graph_output() or value.name in named:
+        if value.uses() or value.is_graph_input() or value.is_graph_output():
+            continue
+        if named is None:
+            named = named_in_subgraphs(graph)
+        if value.name in named:
             continue
         node = value.producer()
         if node is not None:

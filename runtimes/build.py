@@ -1,11 +1,11 @@
 """What is the same for every runtime that compiles a file ahead of time: the result, its layers, its errors."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from cnnport.artifact import Artifact
+from cnnport.artifact import Artifact, TensorSpec
 from cnnport.runtimes.protocol import Options
 
 
@@ -116,3 +116,19 @@ class Builds(Protocol):
             OutputError: If the engine cannot be written.
             CnnportError: As ``check``.
         """
+
+
+def for_batch(artifact: Artifact, batch: int | None) -> Artifact:
+    """The same file for one batch size alone; without one, as it is."""
+    open_sizes = {spec.shape[0] for spec in artifact.inputs if spec.dynamic_batch}
+    if batch is None or not open_sizes:
+        return artifact
+
+    def settled(spec: TensorSpec) -> TensorSpec:
+        return replace(spec, shape=tuple(batch if size in open_sizes else size for size in spec.shape))
+
+    return replace(
+        artifact,
+        inputs=tuple(map(settled, artifact.inputs)),
+        outputs=tuple(map(settled, artifact.outputs)),
+    )

@@ -8,6 +8,8 @@ Names and types are those of ``cuda.h`` (13.5); the ``_v2`` are what its macros 
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuDevicePrimaryCtxRetain": (ctypes.POINTER(_POINTER), ctypes.c_int),
     "cuDevicePrimaryCtxRelease_v2": (ctypes.c_int,),
     "cuCtxSetCurrent": (_POINTER,),
+    "cuCtxGetCurrent": (ctypes.POINTER(_POINTER),),
     "cuMemAlloc_v2": (ctypes.POINTER(_ADDRESS), _SIZE),
     "cuMemFree_v2": (_ADDRESS,),
     "cuMemGetInfo_v2": (ctypes.POINTER(_SIZE), ctypes.POINTER(_SIZE)),
@@ -69,12 +72,30 @@ class Gpu:
         self._call("cuInit", 0)
         self._call("cuDeviceGet", ctypes.byref(self._device), index)
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
+        self._choose = self._driver.cuCtxSetCurrent
         self._open = True
         self.use()
 
     def use(self) -> None:
-        """Make this device that of the calling thread; a thread has to before it calls TensorRT."""
-        self._call("cuCtxSetCurrent", self._context)
+        """Make this device that of the calling thread; a thread has to before it calls TensorRT.
+
+        It is less than a microsecond, and whatever else runs in the thread may have chosen another one meanwhile.
+        """
+        code = self._choose(self._context)
+        if code:
+            self._check("cuCtxSetCurrent", code)
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """This device for the calling thread while the block lasts, and then the one that it had before."""
+        before = _POINTER()
+        self._driver.cuCtxGetCurrent(ctypes.byref(before))
+        # Where that fails, so does what follows, and was told.
+        self._choose(self._context)
+        try:
+            yield
+        finally:
+            self._choose(before)
 
     def allocate(self, size: int) -> int:
         """The address of so many bytes on the device. Raises ``CudaError`` if there is no room."""

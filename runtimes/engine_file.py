@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cnnport._version import __version__
 from cnnport.artifact import Artifact, TensorSpec
 from cnnport.errors import ArtifactError
 from cnnport.files import sha256_of, write_atomically
@@ -67,7 +68,7 @@ def write_engine(path: Path, data: bytes | memoryview, source: Artifact, engine:
         "runtime": engine.runtime,
         "source_sha256": engine.source_sha256,
         "settings": dict(engine.settings),
-        "facts": dict(engine.facts),
+        "facts": {"cnnport": __version__, **engine.facts},
         "model": source.model,
         "opset": source.opset,
         "precision": source.precision,
@@ -96,37 +97,39 @@ def read_engine(path: Path) -> Artifact:
             f"{path}: {sidecar.name} does not lie beside it, which says what the engine takes: "
             "build it again with cnnport build"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{sidecar} cannot be read or is damaged: build the engine again") from error
     try:
         if held["format"] != _FORMAT:
             raise ArtifactError(
                 f"{sidecar} is of format {held['format']}, known is {_FORMAT}: build it again"
             )
-        sha256 = sha256_of(path)
-        if sha256 != held["engine_sha256"]:
-            raise ArtifactError(f"{path} is not the engine that {sidecar.name} describes: build it again")
-        engine = {name: held[name] for name in ("runtime", "source_sha256", "settings", "facts")}
-        return Artifact(
-            path=path,
-            sha256=sha256,
-            model=held["model"],
-            opset=held["opset"],
-            precision=held["precision"],
-            target=held["target"],
-            inputs=tuple(_spec_from_json(spec) for spec in held["inputs"]),
-            outputs=tuple(_spec_from_json(spec) for spec in held["outputs"]),
-            metadata={**held["metadata"], _KEY: json.dumps(engine)},
-        )
+        # Before the engine, which is read whole for its hash.
+        artifact = _artifact_of(path, held)
     except (KeyError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{sidecar} is damaged: build the engine again") from error
+        raise ArtifactError(
+            f"{sidecar} is damaged, or none of cnnport's: build the engine again with cnnport build"
+        ) from error
+    try:
+        sha256 = sha256_of(path)
+    except OSError as error:
+        raise ArtifactError(f"cannot read {path}: {error.strerror or error}") from error
+    if sha256 != artifact.sha256:
+        raise ArtifactError(f"{path} is not the engine that {sidecar.name} describes: build it again")
+    return artifact
 
 
 def engine_facts(artifact: Artifact) -> EngineFacts | None:
     """What the sidecar said, if the artifact is an engine."""
-    if _KEY not in artifact.metadata:
+    # An ONNX file may say of itself whatever it likes.
+    if not is_engine(artifact.path) or _KEY not in artifact.metadata:
         return None
     return EngineFacts(**json.loads(artifact.metadata[_KEY]))
+
+
+def metadata_of_source(artifact: Artifact) -> dict[str, str]:
+    """What the ONNX file that an engine was built from says of itself."""
+    return {name: text for name, text in artifact.metadata.items() if name != _KEY}
 
 
 def misfit(artifact: Artifact, runtime: str) -> str | None:
@@ -141,5 +144,47 @@ def _spec_to_json(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "dtype": spec.dtype, "shape": list(spec.shape)}
 
 
+def _artifact_of(path: Path, held: dict[str, Any]) -> Artifact:
+    """What a sidecar says. Raises ``KeyError`` and ``TypeError`` if it is none."""
+    engine = {
+        "runtime": _text(held["runtime"]),
+        "source_sha256": _text(held["source_sha256"]),
+        "settings": _texts(held["settings"]),
+        "facts": _texts(held["facts"]),
+    }
+    return Artifact(
+        path=path,
+        sha256=_text(held["engine_sha256"]),
+        model=_text(held["model"]),
+        opset=_number(held["opset"]),
+        precision=_text(held["precision"]),
+        target=_text(held["target"]),
+        inputs=tuple(_spec_from_json(spec) for spec in held["inputs"]),
+        outputs=tuple(_spec_from_json(spec) for spec in held["outputs"]),
+        metadata={**_texts(held["metadata"]), _KEY: json.dumps(engine)},
+    )
+
+
 def _spec_from_json(row: dict[str, Any]) -> TensorSpec:
-    return TensorSpec(row["name"], row["dtype"], tuple(row["shape"]))
+    sizes = tuple(row["shape"])
+    if not all(isinstance(size, int | str) for size in sizes):
+        raise TypeError("a size is neither a number nor a name")
+    return TensorSpec(_text(row["name"]), _text(row["dtype"]), sizes)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return value
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise TypeError("not a whole number")
+    return value
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise TypeError("no names and texts")
+    return {_text(name): _text(text) for name, text in value.items()}

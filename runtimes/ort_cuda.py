@@ -6,24 +6,14 @@ back from the session.
 """
 
 import math
-import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnport.artifact import Artifact
-from cnnport.errors import ArtifactError, CnnportError, FeedError, RuntimeMissingError
+from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError
 from cnnport.runtimes.cuda_libraries import load_cuda_libraries
 from cnnport.runtimes.driver import Driver, driver
-from cnnport.runtimes.ort import (
-    CPU,
-    Loaded,
-    assigned,
-    cuda_failure,
-    load,
-    reason_of,
-    recording,
-    session_options,
-)
+from cnnport.runtimes.ort import CPU, Loaded, assigned, load, recording, session_options
+from cnnport.runtimes.ort_cuda_errors import error_of_load, error_of_run, why_not_loaded
 from cnnport.runtimes.ort_packages import cuda_provider_failure
 from cnnport.runtimes.protocol import Array, Options, Tensors
 from cnnport.runtimes.settings import Setting, Settings, settle
@@ -43,12 +33,6 @@ _SHAPE_OPERATORS = frozenset({
     "Mul", "Range", "ReduceProd", "Reshape", "Shape", "Size", "Slice", "Squeeze", "Sub", "Unsqueeze", "Where",
 })
 # fmt: on
-
-# How onnxruntime's allocator, CUDA and its libraries put it that memory ran out.
-_OUT_OF_MEMORY = re.compile(
-    r"Available memory of \d+ is smaller than requested bytes of \d+|Failed to allocate memory[^\n]*"
-    r"|CUDA failure 2: out of memory|out of memory|\w+_ALLOC_FAILED"
-)
 
 # Of the run option gpu_graph_id: a run that neither records a CUDA graph nor replays one.
 _NO_GRAPH = -1
@@ -135,11 +119,11 @@ class OrtCudaRuntime:
         try:
             session = load(artifact, recording(session_options(options)), [(CUDA, provider), CPU])
         except ArtifactError as error:
-            raise _device_error(error, options.device) or error from error.__cause__
+            raise error_of_load(self.name, error, options.device) or error from error.__cause__
         finally:
             ort.set_default_logger_severity(2)
         if CUDA not in session.get_providers():
-            raise RuntimeMissingError(f"runtime {self.name} is not available: {_why_not_loaded()}")
+            raise RuntimeMissingError(f"runtime {self.name} is not available: {why_not_loaded()}")
         return session
 
     def _require(self) -> "Driver":
@@ -189,9 +173,7 @@ class OrtCudaSession(Loaded):
             launch = OrtCudaLaunch(session, feeds, [spec.name for spec in self.outputs], self._device)
             launch.first(self._run_options(_NO_GRAPH))
         except Exception as error:  # onnxruntime's exceptions share no base but this
-            if found := _memory_error(error, self._device):
-                raise found from error
-            raise FeedError(f"onnxruntime cannot run on these inputs: {reason_of(error)}") from error
+            raise error_of_run(error, self._device) from error
         return launch
 
     def _run_options(self, graph: int) -> "onnxruntime.RunOptions | None":
@@ -221,6 +203,7 @@ class OrtCudaLaunch:
         import onnxruntime as ort
 
         self._names = outputs
+        self._device = device
         self._binding = session.io_binding()
         for name, array in feeds.items():
             dense = array if array.flags.c_contiguous else array.copy(order="C")
@@ -242,8 +225,11 @@ class OrtCudaLaunch:
         self._options = options
 
     def __call__(self) -> None:
-        """Run."""
-        self._run(self._binding, self._options)
+        """Run. Raises ``CnnportError`` if memory runs out, and ``FeedError`` if the run fails otherwise."""
+        try:
+            self._run(self._binding, self._options)
+        except Exception as error:  # onnxruntime's exceptions share no base but this
+            raise error_of_run(error, self._device) from error
 
     def wait(self) -> None:
         """Return when the device has finished."""
@@ -302,37 +288,3 @@ def _check_share(artifact: Artifact, placed: dict[str, dict[str, int]], limit: f
             f"onnxruntime leaves {sum(fallen.values())} of {total} nodes of {artifact.path} to the CPU ({listing}): "
             f"--set most_on_cpu={math.ceil(share * 100) / 100:g} allows that"
         )
-
-
-def _memory_error(error: Exception, device: int) -> CnnportError | None:
-    """What stands for an error that means that the device's memory ran out; None for every other."""
-    found = _OUT_OF_MEMORY.search(str(error))
-    if found is None:
-        return None
-    return CnnportError(
-        f"GPU {device} has too little memory ({found.group()}): take a smaller batch, or end what else runs there"
-    )
-
-
-def _device_error(error: Exception, device: int) -> CnnportError | None:
-    """What stands for an error that is the device's and not the file's; None for every other."""
-    if found := _memory_error(error, device):
-        return found
-    if (said := cuda_failure(error)) is None:
-        return None
-    return RuntimeMissingError(
-        f"runtime {OrtCudaRuntime.name}: GPU {device} cannot be used ({said}): see nvidia-smi"
-    )
-
-
-def _why_not_loaded() -> str:
-    """What the provider's library says when it is loaded: a session only tells its log."""
-    import onnxruntime as ort
-
-    library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
-    try:
-        ort.register_execution_provider_library("cnnport", str(library))
-    except Exception as error:  # onnxruntime's exceptions share no base but this
-        said = reason_of(error).rpartition(" with error: ")[2]
-        return f"onnxruntime's CUDA provider does not load ({said}): pip install 'cnnport[cuda]'"
-    return "onnxruntime's CUDA provider does not start: pip install --force-reinstall onnxruntime-gpu"

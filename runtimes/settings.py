@@ -18,7 +18,7 @@ class Setting:
         default: As a user would write it; empty where the package behind the runtime decides.
         help: What it does, in a few words without a full stop.
         choices: The values that it takes; ``("0", "1")`` for a switch, ``("N",)`` for whole numbers, ``("X",)`` for
-            other numbers; empty for any text.
+            shares from 0 to 1; empty for any text.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Setting:
             return str(int(value.lower() in _ON))
         if self.choices == ("N",) and value.isdecimal():
             return value
-        if self.choices == ("X",) and _is_number(value):
+        if self.choices == ("X",) and _is_share(value):
             return value
         if not self.choices or value in self.choices:
             return value
-        kinds = {("N",): "a whole number", ("X",): "a number", ("0", "1"): "0 or 1"}
+        kinds = {("N",): "a whole number", ("X",): "a share from 0 to 1", ("0", "1"): "0 or 1"}
         raise CnnportError(
             f"setting {self.name} takes {kinds.get(self.choices, ', '.join(self.choices))}, not {value!r}"
         )
@@ -69,7 +69,7 @@ class Settings:
         return int(self.values[name]) if self.values[name] else None
 
     def share(self, name: str) -> float:
-        """A number that has a default."""
+        """A share that has a default."""
         return float(self.values[name])
 
 
@@ -106,9 +106,9 @@ def parse_settings(texts: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _is_number(text: str) -> bool:
+def _is_share(text: str) -> bool:
     try:
-        float(text)
+        # What is no number is between no two.
+        return 0 <= float(text) <= 1
     except ValueError:
         return False
-    return True

@@ -1,5 +1,6 @@
 """A session of PyTorch's: a module on a device, run as it is or compiled."""
 
+import re
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -15,6 +16,10 @@ from cnnport.runtimes.torch_switches import Switches
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
+
+
+# On the CPU it is an error of no class of its own, in front of which stands a place in PyTorch's source.
+_NO_MEMORY = re.compile(r"(?:can't allocate|not enough) memory: you tried to allocate \d+ bytes")
 
 
 class TorchSession(Closing):
@@ -45,8 +50,8 @@ class TorchSession(Closing):
                 # PyTorch's own annotations leave this form out.
                 module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         except RuntimeError as error:
-            if _is_memory(error):
-                self._refuse(error)
+            if found := _device_error(error, self._device):
+                raise found from error
             raise RuntimeMissingError(f"torch cannot use {device}: {first_line(error)}") from error
         self._module: nn.Module | None = module
         self._forward: Any = module
@@ -127,21 +132,19 @@ class TorchSession(Closing):
                 warnings.simplefilter("ignore")
                 launch()
                 launch.wait()
+        except CnnportError:
+            raise
         except Exception as error:  # its exceptions share no base but this
-            if _is_memory(error):
-                self._refuse(error)
+            if found := _device_error(error, self._device):
+                raise found from error
             said = first_line(error)
             advice = ": install g++, or name another in CXX" if "C++ compiler" in said else ""
             raise CnnportError(f"torch.compile cannot compile {self._model}: {said}{advice}") from error
 
     def _refuse(self, error: Exception) -> NoReturn:
         """Raise what stands for an error of torch's."""
-        if _is_memory(error):
-            said = first_line(error).partition(". ")[0]
-            raise CnnportError(
-                f"device {self._device} has too little memory ({said}): "
-                "take a smaller batch, or end what else runs there"
-            ) from error
+        if found := _device_error(error, self._device):
+            raise found from error
         raise FeedError(f"torch cannot run on these inputs: {first_line(error)}") from error
 
 
@@ -168,15 +171,25 @@ class TorchLaunch:
         self._results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = ()
 
     def __call__(self) -> None:
-        """Run, or on a GPU hand over all that is to be run."""
+        """Run, or on a GPU hand over all that is to be run. Raises ``CnnportError`` if memory or cuDNN fails."""
         self._take_effect()
-        with self._mode():
-            self._results = self._forward(*self._inputs)
+        try:
+            with self._mode():
+                self._results = self._forward(*self._inputs)
+        except RuntimeError as error:
+            if found := _device_error(error, self._device):
+                raise found from error
+            raise
 
     def wait(self) -> None:
-        """Return when the device has finished."""
+        """Return when the device has finished. Raises as a run."""
         if self._synchronize is not None:
-            self._synchronize(self._device)
+            try:
+                self._synchronize(self._device)
+            except RuntimeError as error:
+                if found := _device_error(error, self._device):
+                    raise found from error
+                raise
 
     def outputs(self) -> dict[str, Array]:
         """Copies of the outputs of the last run."""
@@ -199,11 +212,29 @@ def _array(tensor: "Tensor", dtype: str) -> Array:
     return copy
 
 
+def _device_error(error: BaseException, device: "torch.device") -> CnnportError | None:
+    """What stands for an error that is the device's and not the network's; None for every other."""
+    said = first_line(error).partition(". ")[0]
+    if _is_memory(error):
+        on_cpu = _NO_MEMORY.search(str(error))
+        said = on_cpu.group() if on_cpu else said
+        return CnnportError(
+            f"device {device} has too little memory ({said}): take a smaller batch, or end what else runs there"
+        )
+    if "CUDNN_STATUS" in said or "cuDNN version" in said:
+        # Which is so where another version than torch's own is found first.
+        return RuntimeMissingError(
+            f"cuDNN fails on {device} ({said}): take the version that torch was built with, "
+            "pip install --force-reinstall torch"
+        )
+    return None
+
+
 def _is_memory(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, means that memory ran out."""
     import torch
 
     if error is None:
         return False
-    short = isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)
+    short = isinstance(error, torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)) is not None
     return short or _is_memory(error.__cause__)

@@ -34,7 +34,7 @@ class Function:
 
 
 class FakeCuda:
-    """One device with so much memory."""
+    """Devices that share so much memory; a stream is of the one that its thread had when it was made."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class FakeCuda:
         version: int = 13000,
         compute: tuple[int, int] = (8, 9),
         memory: int = 2**30,
+        devices: int = 1,
         codes: dict[str, int] | None = None,
     ) -> None:
         """Take what is to be imitated.
@@ -49,15 +50,18 @@ class FakeCuda:
         Args:
             version: Of the newest CUDA that is served, as the driver numbers it.
             compute: Compute capability.
-            memory: Bytes of the device.
+            memory: Bytes of all devices together.
+            devices: How many there are.
             codes: What named functions return instead of doing anything.
         """
         self.version, self.compute, self.total, self.codes = version, compute, memory, codes or {}
+        self.devices = devices
         self.memory: dict[int, bytearray] = {}
         self.streams: dict[int, list[Callable[[], None]]] = {}
         self.recording: dict[int, list[Callable[[], None]]] = {}
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.contexts = 0
+        self.owners: dict[int, int] = {}
         self.calls: Counter[str] = Counter()
         self.misused: list[str] = []
         self._current = threading.local()
@@ -89,10 +93,18 @@ class FakeCuda:
 
     def has_device(self) -> bool:
         """Whether the calling thread has made a device its own."""
-        return bool(getattr(self._current, "context", 0))
+        return bool(self.current())
+
+    def current(self) -> int:
+        """The context that the calling thread has made its own; 0 for none."""
+        return int(getattr(self._current, "context", 0) or 0)
+
+    def is_here(self, stream: int) -> bool:
+        """Whether a stream is one of the calling thread's device."""
+        return stream in self.streams and self.owners[stream] == self.current()
 
     def _guarded(self, name: str, arguments: tuple[Any, ...]) -> int:
-        free = ("cuInit", "cuDriver", "cuDevice", "cuCtxSetCurrent", "cuGetError")
+        free = ("cuInit", "cuDriver", "cuDevice", "cuCtx", "cuGetError")
         with self._lock:
             self.calls[name] += 1
             if name in self.codes:
@@ -115,11 +127,11 @@ class FakeCuda:
         version._obj.value = self.version
 
     def _cuDeviceGetCount(self, count: Any) -> None:
-        count._obj.value = 1
+        count._obj.value = self.devices
 
     def _cuDeviceGet(self, device: Any, index: int) -> int:
         device._obj.value = 70 + index
-        return 0 if index == 0 else 101
+        return 0 if index < self.devices else 101
 
     def _cuDeviceGetName(self, text: Any, size: int, device: int) -> None:
         text.value = b"Imaginary 4090"
@@ -143,6 +155,9 @@ class FakeCuda:
         self._current.context = context
         return 0
 
+    def _cuCtxGetCurrent(self, context: Any) -> None:
+        context._obj.value = self.current()
+
     def _cuMemAlloc_v2(self, address: Any, size: int) -> int:
         if sum(map(len, self.memory.values())) + size > self.total:
             return OUT_OF_MEMORY
@@ -158,13 +173,13 @@ class FakeCuda:
         total._obj.value = self.total
 
     def _cuMemcpyHtoDAsync_v2(self, target: int, source: int, size: int, stream: int) -> int:
-        if target not in self.memory or size > len(self.memory[target]) or stream not in self.streams:
+        if target not in self.memory or size > len(self.memory[target]) or not self.is_here(stream):
             return INVALID_HANDLE
         self.enqueue(stream, lambda: self._fill(target, ctypes.string_at(source, size)))
         return 0
 
     def _cuMemcpyDtoHAsync_v2(self, target: int, source: int, size: int, stream: int) -> int:
-        if source not in self.memory or size > len(self.memory[source]) or stream not in self.streams:
+        if source not in self.memory or size > len(self.memory[source]) or not self.is_here(stream):
             return INVALID_HANDLE
         self.enqueue(stream, lambda: ctypes.memmove(target, bytes(self.memory[source][:size]), size))
         return 0
@@ -176,12 +191,13 @@ class FakeCuda:
         assert flags == 1
         stream._obj.value = self._new()
         self.streams[stream._obj.value] = []
+        self.owners[stream._obj.value] = self.current()
 
     def _cuStreamDestroy_v2(self, stream: int) -> int:
         return 0 if self.streams.pop(stream, None) is not None else INVALID_HANDLE
 
     def _cuStreamSynchronize(self, stream: int) -> int:
-        if stream not in self.streams or stream in self.recording:
+        if not self.is_here(stream) or stream in self.recording:
             return INVALID_HANDLE
         work, self.streams[stream] = self.streams[stream], []
         for each in work:
@@ -206,7 +222,7 @@ class FakeCuda:
         self.graphs[ready._obj.value] = self.graphs[graph]
 
     def _cuGraphLaunch(self, ready: int, stream: int) -> int:
-        if ready not in self.graphs or stream not in self.streams:
+        if ready not in self.graphs or not self.is_here(stream):
             return INVALID_HANDLE
         for each in self.graphs[ready]:
             self.enqueue(stream, each)

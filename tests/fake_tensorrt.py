@@ -62,6 +62,7 @@ class FakeTensorRt:
         faults: What goes wrong: ``{"engine type": "Half"}`` builds in another type, ``{"deserialize": "text"}`` and
             the like refuse with a message.
         alive: Contexts and engines that nobody has freed.
+        host_code_allowed: Whether the last engine might have brought code for the CPU.
     """
 
     def __init__(self, cuda: FakeCuda, *, version: str = "11.4.0.106", rtx: bool = False) -> None:
@@ -75,6 +76,7 @@ class FakeTensorRt:
         self.faults: dict[str, str] = {}
         self.alive: weakref.WeakSet[Any] = weakref.WeakSet()
         self.kernels_compiled = 0
+        self.host_code_allowed = False
         self.ILogger, self.IProfiler = ILogger, IProfiler
         old = () if self.major >= 11 else ("FP16", "INT8")
         self.BuilderFlag = enumeration("TF32", "REFIT", "VERSION_COMPATIBLE", *old)
@@ -181,6 +183,8 @@ class Builder:
             "profiles": config.profiles,
             "detailed": config.profiling_verbosity is self.trt.ProfilingVerbosity.DETAILED,
             "refit": "REFIT" in config.flags,
+            "hardware": config.hardware_compatibility_level.name,
+            "level": config.builder_optimization_level,
             "hosted": "VERSION_COMPATIBLE" in config.flags,
         }
         return MAGIC + json.dumps(header).encode() + b"\n" + network.data
@@ -291,6 +295,7 @@ class Runtime:
 
     def deserialize_cuda_engine(self, data: bytes | memoryview) -> Any:
         self.trt.note("deserialize_cuda_engine")
+        self.trt.host_code_allowed = self.engine_host_code_allowed
         data = bytes(data)
         if self.trt.refuse(self.logger, "deserialize") or not data.startswith(MAGIC):
             return None
@@ -305,6 +310,7 @@ class Runtime:
 class Engine:
     def __init__(self, runtime: Runtime, facts: dict[str, Any], file: bytes) -> None:
         self.trt, self.runtime, self.facts = runtime.trt, weakref.ref(runtime), facts
+        self.device = self.trt.cuda.current()
         self.refittable = facts["refit"]
         self.take(file)
         self.trt.alive.add(self)
@@ -325,6 +331,7 @@ class Engine:
 
     def runs(self) -> None:
         assert self.runtime() is not None, "the runtime was freed before its engine"
+        assert self.device == self.trt.cuda.current(), "the thread has another device than the engine"
 
     def get_tensor_name(self, index: int) -> str:
         return list(self.ends)[index]
@@ -360,6 +367,8 @@ class Engine:
         self.trt.note("create_execution_context")
         self.runs()
         assert (config is not None) == self.trt.rtx
+        if self.trt.refuse(self.runtime().logger, "context"):  # type: ignore[union-attr]
+            return None
         return Context(self, config)
 
     def create_engine_inspector(self) -> Any:
@@ -453,7 +462,7 @@ class Context:
         engine, cuda = self._engine(), self.trt.cuda
         assert self.inferred
         assert set(self.addresses) == set(engine.ends)
-        assert stream in cuda.streams, "the default stream is none to run on"
+        assert cuda.is_here(stream), "the default stream is none to run on, nor is another device's"
         logger = engine.runtime().logger  # type: ignore[union-attr]
         if self.trt.refuse(logger, "execute") or (
             stream in cuda.recording and self.trt.refuse(logger, "record")

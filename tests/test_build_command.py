@@ -84,7 +84,8 @@ def test_an_engine_file_in_other_commands(run: Run, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "small.plan.json").read_text())["settings"]["batch"] == "1:8:32"
     code, _, err = run("build", path, "--runtime", "trt-rtx")
     assert (code, "small.plan exists: pass --overwrite" in err) == (2, True)
-    assert run("build", path, "--runtime", "trt-rtx", "--overwrite", "--set", "batch=2")[0] == 0
+    assert run("build", path, "--runtime", "trt-rtx", "--overwrite", "--batch", "1:2:4")[0] == 0
+    assert json.loads((tmp_path / "small.plan.json").read_text())["settings"]["batch"] == "1:2:4"
     code, _, err = run("run", "small.plan", "picture.png")
     assert (code, "is an engine of trt-rtx: pass --runtime trt-rtx" in err) == (2, True)
     code, _, err = run("bench", "small.plan", "--runtime", "ort-cpu", "--duration", "0.01")
@@ -103,6 +104,9 @@ def test_an_engine_file_in_other_commands(run: Run, tmp_path: Path) -> None:
         (["--runtime", "trt-rtx", "--check", "-o", "x.plan"], 2, "--check writes nothing"),
         (["--runtime", "trt-rtx", "-o", "no/such/x.plan"], 2, "there is no folder"),
         (["--runtime", "trt-rtx", "--set", "batch=0"], 2, "batch wants 1 <= MIN"),
+        (["--runtime", "trt-rtx", "--batch", "4:2"], 2, "batch takes N or MIN:OPT:MAX"),
+        (["--runtime", "trt-rtx", "--batch", "2", "--set", "batch=2"], 2, "names batch twice"),
+        (["--runtime", "trt-rtx", "-o", "x.engine"], 2, "engines of trt-rtx are known by .plan"),
         (["--runtime", "trt-rtx", "--set", "hardware=none"], 2, "has no setting called 'hardware'"),
         (
             ["--runtime", "trt-rtx", "--set", "compute_capability=9.0"],

@@ -12,6 +12,8 @@ from onnx import numpy_helper
 from cnnport.graphs import count_ops, optimize
 from cnnport.graphs.channel.align_channels import align_channels
 
+SIZES = {"sizes": [16, 30, 2], "unfilling": [22, 42]}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -29,8 +31,9 @@ def model_of(case: Case) -> onnx.ModelProto:
     for name, shape in case.weights.items():
         array = rng.normal(size=shape).astype(np.float32)
         model.graph.initializer.append(numpy_helper.from_array(array, name))
-    if "sizes" in case.text:
-        model.graph.initializer.append(numpy_helper.from_array(np.array([16, 30, 2], np.int64), "sizes"))
+    for name, sizes in SIZES.items():
+        if name in case.text:
+            model.graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), name))
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -170,6 +173,19 @@ STAYS = (
         "g (float[N, 3, 6, 6] x) => (float[N, 5, 6, 6] y) { a = Conv (x, aw)  y = Conv (a, yw) }",
         {"aw": (10, 3, 1, 1), "yw": (5, 10, 1, 1)},
         (10, 5),
+    ),
+    Case(
+        "11-a-part-of-too-few-channels",
+        """
+        g (float[N, 3, 6, 6] x) => (float[N, 5, 6, 6] y) {
+            a = Conv (x, aw)  r = Relu (a)
+            left, right = Split <axis = 1> (r, unfilling)
+            b = Conv (left, bw)  c = Conv (right, cw)
+            y = Add (b, c)
+        }
+        """,
+        {"aw": (64, 3, 1, 1), "bw": (5, 22, 1, 1), "cw": (5, 42, 1, 1)},
+        (64, 5, 5),
     ),
     Case(
         "12-groups",

@@ -212,6 +212,18 @@ def test_captured_values_are_followed() -> None:
     np.testing.assert_array_equal(outputs(after, feeds)[0], outputs(before, feeds)[0])
 
 
+def test_what_differs_late_stays() -> None:
+    """Weights with one beginning are compared to the end, and nodes with those of their kind that came before."""
+    same, other = np.ones((2, 4096), np.float32)
+    other[-1] = 2
+    weights = [tensor(name, each) for name, each in (("u", same), ("v", other), ("w", other))]
+    io = "(float[N,4096] x) => (float[A,B] y, float[C,D] z)"
+    body = "{ a = Mul (x, u) b = Mul (x, v) c = Mul (x, w) d = Sub (a, b) e = Sub (b, a) f = Sub (b, a)"
+    after = merged(model_of(f"{body} y = Add (d, e) z = Add (c, f) }}", io=io, tensors=weights))
+    assert sorted(each.name for each in after.graph.initializer) == ["u", "v"]
+    assert count_ops(after) == {"Add": 2, "Mul": 2, "Sub": 2}
+
+
 def test_large_weights_are_not_copied() -> None:
     """5: 64 MiB twice are compared without another 64 MiB."""
     big = np.ones((4096, 4096), np.float32)

@@ -1,5 +1,6 @@
 """The loop around the passes: what it keeps, what it checks, and that a faulty pass is undone and named."""
 
+import gc
 import re
 
 import numpy as np
@@ -15,6 +16,7 @@ from cnnport.graphs.cost import Cost
 from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.journal import refused
 from cnnport.graphs.passes import REGISTERED, TARGETS, named_in, needs_verifying
+from cnnport.graphs.values import nested
 from cnnport.offload import bring_back, set_aside
 
 FOLD = (fold_batchnorm,)
@@ -275,6 +277,113 @@ def test_a_refused_pass_does_not_run_again():
     _, reports = optimize(network(), [counted, fold_batchnorm], verify=verify)
     assert len(calls) == 1
     assert [report.name for report in reports] == ["counted", "fold_batchnorm"]
+
+
+SMALL = """<ir_version: 10, opset_import: ["" : 18]>
+small (float[2,3] x) => (float[2,3] y) <float[2,3] a> { a = Relu (x) y = Neg (a) }"""
+
+
+def to_elu(model):
+    """Make every Relu an Elu."""
+    found = [node for node in model.graph if node.op_type == "Relu"]
+    for node in found:
+        node.op_type = "Elu"
+    return len(found)
+
+
+def to_abs(model):
+    """Make every Neg an Abs."""
+    found = [node for node in model.graph if node.op_type == "Neg"]
+    for node in found:
+        node.op_type = "Abs"
+    return len(found)
+
+
+@pytest.mark.parametrize("verify", [None, lambda candidate: None], ids=["unverified", "verified"])
+@pytest.mark.parametrize("fault", STRUCTURE, ids=lambda fault: fault.__name__)
+def test_what_was_right_before_a_fault_stays(fault, verify):
+    """To undo one pass takes nothing back of those before it, and nothing of it is left to those after it."""
+    want, _ = optimize(network(), [to_elu, fold_batchnorm])
+    before = network()
+    pristine = before.SerializeToString(deterministic=True)
+    # Some of the faults look for a Relu.
+    first = to_abs if fault is unknown_operator else to_elu
+    passes = [first, fault, to_elu, fold_batchnorm]
+    after, reports = optimize(before, passes, verify=verify)
+    assert after.SerializeToString(deterministic=True) == want.SerializeToString(deterministic=True)
+    assert before.SerializeToString(deterministic=True) == pristine
+    assert [report.name for report in reports if report.refused] == [fault.__name__]
+    assert sum(report.rewrites for report in reports) == 3
+
+
+def test_one_check_for_all(monkeypatch):
+    """Where nothing is verified in between, the last graph is checked for all passes; a fault is found as well."""
+    checked = []
+    original = onnx.checker.check_model
+    monkeypatch.setattr(onnx.checker, "check_model", lambda model: (checked.append(model), original(model)))
+    model = onnx.parser.parse_model(SMALL)
+    after, _ = optimize(model, [to_elu, to_abs])
+    assert [node.op_type for node in after.graph.node] == ["Elu", "Abs"]
+    assert len(checked) == 1
+
+    told = []
+    verified, _ = optimize(model, [to_elu, to_abs], verify=told.append)
+    assert verified == after
+    assert len(checked) == 1 + len(told) == 3
+
+    undone, reports = optimize(model, [to_elu, unsorted, to_abs])
+    assert undone == after
+    assert [bool(report.refused) for report in reports] == [False, True, False]
+
+
+def test_subgraphs_that_a_pass_brings_in_are_seen():
+    """The engine remembers that a graph has none only until something changes."""
+
+    def choosing(model):
+        if any(node.op_type == "If" for node in model.graph):
+            return 0
+        node, value = model.graph[1], model.graph[0].outputs[0]
+        branches = []
+        for name in ("then_branch", "else_branch"):
+            inner = ir.node("Neg", [value], name=name)
+            inner.outputs[0].name = f"{name}_y"
+            branches.append(ir.AttrGraph(name, ir.Graph([], inner.outputs, nodes=[inner], name=name)))
+        cond = ir.tensor(np.array(True), name="yes")
+        yes = ir.Value(name="yes", type=ir.TensorType(ir.DataType.BOOL), shape=ir.Shape([]), const_value=cond)
+        model.graph.register_initializer(yes)
+        choice = ir.Node("", "If", [yes], branches, name="choice")
+        choice.outputs[0].name, choice.outputs[0].type = "chosen", value.type
+        choice.outputs[0].shape = value.shape
+        model.graph.insert_before(node, choice)
+        node.replace_input_with(0, choice.outputs[0])
+        return 1
+
+    def looking(model):
+        seen.append(len(list(nested(model.graph))))
+        return 0
+
+    seen = []
+    _, reports = optimize(onnx.parser.parse_model(SMALL), [looking, choosing, looking])
+    assert [report.refused for report in reports] == [None] * 3
+    assert seen[0] == 0
+    assert set(seen[1:]) == {2}
+
+
+@pytest.mark.parametrize("is_on", [True, False])
+def test_the_collector_is_left_as_it_was(is_on):
+    """Also by a model that cannot be read."""
+    was_on = gc.isenabled()
+    (gc.enable if is_on else gc.disable)()
+    try:
+        optimize(network(), FOLD)
+        assert gc.isenabled() == is_on
+        twice = onnx.parser.parse_model(SMALL)
+        twice.graph.node.add().CopyFrom(twice.graph.node[0])
+        _, (report,) = optimize(twice, FOLD)
+        assert report.fault == "unreadable"
+        assert gc.isenabled() == is_on
+    finally:
+        (gc.enable if was_on else gc.disable)()
 
 
 def test_rounds():
@@ -545,6 +654,68 @@ def test_types_of_initializers_are_not_written_twice():
     after, _ = optimize(model, FOLD)
     held = {tensor.name for tensor in after.graph.initializer}
     assert not [value.name for value in after.graph.value_info if value.name in held and not value.doc_string]
+
+
+def test_sums_of_columns_and_rows_of_integers():
+    """onnx's inference of values takes them for vectors of unequal length; nothing is wrong with them."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 19]>
+        g (float[4, 6] x) => (float[4, 6] y) {
+            zero = Constant <value = int64 {0}> ()
+            one = Constant <value = int64 {1}> ()
+            axis0 = Constant <value = int64[1] {0}> ()
+            axis1 = Constant <value = int64[1] {1}> ()
+            shape = Shape (x)
+            h = Gather (shape, zero)
+            w = Gather (shape, one)
+            rows = Range (zero, h, one)
+            columns = Range (zero, w, one)
+            r = Unsqueeze (rows, axis1)
+            c = Unsqueeze (columns, axis0)
+            d = Sub (r, c)
+            f = Cast <to = 1> (d)
+            e = Add (f, x)
+            y = Relu (e)
+        }"""
+    )
+    after, reports = optimize(model)
+    assert [report.refused for report in reports if report.refused] == []
+    assert "Shape" not in count_ops(after)
+
+
+SHUFFLED_AND_ADDED = """
+<ir_version: 9, opset_import: ["" : 19]>
+g (float[N, 12, 5, 5] x) => (float[N, 12, 5, 5] y)
+<int64[5] apart = {-1, 3, 4, 5, 5}, int64[4] together = {-1, 12, 5, 5}>
+{
+    s = Constant <value = int64[4] {12, 4, 1, 1}> ()
+    w = ConstantOfShape <value = float[1] {0.5}> (s)
+    a = Conv <group = 3> (x, w)
+    b = Relu (a)
+    c = Reshape (b, apart)
+    d = Transpose <perm = [0, 2, 1, 3, 4]> (c)
+    e = Reshape (d, together)
+    f = Conv <group = 3> (e, w)
+    h = Add (f, x)
+    y = Relu (h)
+}
+"""
+
+
+def test_names_of_sizes_that_inference_makes_up_are_not_written():
+    """They hold for one inference, and ONNX Runtime leaves an Add of N and unk__3 images on its own."""
+    before = onnx.parser.parse_model(SHUFFLED_AND_ADDED)
+    after, _ = optimize(before)
+    assert count_ops(after)["Gather"] == 1
+    assert "Reshape" not in count_ops(after)
+    assert "unk__" not in str(after.graph.value_info)
+    # One that the file states, after an inference of somebody else's, goes as well.
+    stated = onnx.shape_inference.infer_shapes(before)
+    assert "unk__" in str(stated.graph.value_info)
+    assert "unk__" not in str(optimize(stated)[0].graph.value_info)
+    # Names of the file's own stay.
+    shape = [dim.dim_param or dim.dim_value for dim in after.graph.output[0].type.tensor_type.shape.dim]
+    assert shape == ["N", 12, 5, 5]
 
 
 def test_sizes_that_the_file_leaves_open_are_filled_in():

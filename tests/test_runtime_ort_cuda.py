@@ -38,6 +38,9 @@ CUDA_CALL = (
     "file=/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_execution_provider.cc ; line=355 ; "
     "expr=cudaSetDevice(info_.device_id); \n\n"
 )
+CUDNN_CALL = CUDA_CALL.replace(
+    "CUDA failure {}", "CUDNN failure 1002: CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH"
+)
 ARENA = (
     "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Conv node. Name:'c' "
     "Status Message: /onnxruntime_src/onnxruntime/core/framework/bfc_arena.cc:376 void* onnxruntime::BFCArena::"
@@ -358,6 +361,13 @@ def test_info_prints_the_placement(ort: OnnxRuntime, cli: Callable[..., Any], tm
             r"too little memory \(CUDA failure 2: out of m",
         ),
         ("load", GRAPH_REFUSED, ArtifactError, "model has control flow nodes"),
+        (
+            "load",
+            CUDNN_CALL,
+            RuntimeMissingError,
+            r"cuDNN fails on GPU 0 \(CUDNN failure 1002: .*pip install",
+        ),
+        ("run", CUDNN_CALL, RuntimeMissingError, r"SUBLIBRARY_VERSION_MISMATCH\): take the version that"),
         ("run", CUDA_CALL.format("2: out of memory"), CnnportError, "take a smaller batch"),
         (
             "run",
@@ -382,6 +392,27 @@ def test_what_onnxruntime_says_becomes_one_line(
     assert type(caught.value) is kind
     assert "\n" not in str(caught.value)
     assert "hostname" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (CUDA_CALL.format("2: out of memory"), CnnportError),
+        (CUDNN_CALL, RuntimeMissingError),
+        (CUDA_CALL.format("700: an illegal memory access"), FeedError),
+    ],
+)
+def test_what_fails_after_the_first_run_is_told_as_well(
+    ort: OnnxRuntime, artifact: Artifact, error: str, kind: type[CnnportError]
+) -> None:
+    """A recording takes memory of its own, and a benchmark calls nothing but the launch."""
+    launch = OrtCudaRuntime().open(artifact, Options(settings={"cuda_graph": "1"})).bind(FEEDS)
+    ort.fail["run"] = RuntimeError(error)
+    with pytest.raises(CnnportError) as caught:
+        launch()
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code in {2, 3}
 
 
 def no_driver(ort: OnnxRuntime, patch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,11 @@ def test_defaults_and_choices() -> None:
         ({"hint": "speed"}, CnnportError, "setting hint takes latency, throughput, not 'speed'"),
         ({"graph": "2"}, CnnportError, "setting graph takes 0 or 1, not '2'"),
         ({"streams": "-1"}, CnnportError, "setting streams takes a whole number, not '-1'"),
-        ({"most_on_cpu": "half"}, CnnportError, "setting most_on_cpu takes a number, not 'half'"),
+        ({"most_on_cpu": "half"}, CnnportError, "setting most_on_cpu takes a share from 0 to 1, not 'half'"),
+        # No share is more than this one, so that every network would pass.
+        ({"most_on_cpu": "nan"}, CnnportError, "takes a share from 0 to 1, not 'nan'"),
+        ({"most_on_cpu": "-0.1"}, CnnportError, "takes a share from 0 to 1, not '-0.1'"),
+        ({"most_on_cpu": "30"}, CnnportError, "takes a share from 0 to 1, not '30'"),
     ],
 )
 def test_what_is_refused(given: dict[str, str], error: type[Exception], message: str) -> None:

@@ -180,6 +180,51 @@ def test_memory_that_runs_out_is_said_in_one_line(
         session.run(feeds_of(artifact))
 
 
+def test_what_fails_in_a_launch_is_told_as_in_a_run(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A benchmark calls nothing but the launch."""
+    session = opened(artifact)
+    launch = session.bind(feeds_of(artifact))
+    for error, kind, message in (
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to"),
+            CnnportError,
+            r"memory \(CUDA out of memory\)",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH"),
+            RuntimeMissingError,
+            r"cuDNN fails on cpu .*MISMATCH\): take the version that torch was built with, pip install",
+        ),
+        (
+            RuntimeError("cuDNN version incompatibility: PyTorch was compiled  against (9, 1, 0). But"),
+            RuntimeMissingError,
+            "cuDNN fails on cpu",
+        ),
+    ):
+
+        def refuse(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(torch.nn.Conv2d, "forward", refuse)
+        with pytest.raises(CnnportError, match=message) as caught:
+            launch()
+        assert type(caught.value) is kind
+        assert "\n" not in str(caught.value)
+        with pytest.raises(kind, match=message):
+            session.run(feeds_of(artifact))
+
+
+def test_memory_of_the_machine_that_runs_out(artifact: Artifact) -> None:
+    """As the real allocator of PyTorch says it."""
+    huge = torch.zeros(1).expand(2**50)
+    launch = TorchLaunch(lambda x: x.contiguous(), [huge], {"y": "float32"}, torch.device("cpu"), Switches())
+    with pytest.raises(CnnportError, match="device cpu has too little memory") as caught:
+        launch()
+    assert "alloc_cpu.cpp" not in str(caught.value)
+
+
 def test_a_launch_on_a_gpu_has_finished_when_it_has_been_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)

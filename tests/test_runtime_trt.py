@@ -317,6 +317,31 @@ def test_memory_that_runs_out(stand_in: Stand, tmp_path: Path) -> None:
         assert session.run(feeds(1))["logits"].shape == (1, 4)
 
 
+def test_a_context_that_finds_no_room(stand_in: Stand, tmp_path: Path) -> None:
+    trt = stand_in()
+    with opened(small(tmp_path)) as session:
+        trt.faults["context"] = "Out of memory: 9 GiB for activations"
+        with pytest.raises(CnnportError, match="Out of memory: 9 GiB for activations") as caught:
+            session.bind(feeds(2))
+        assert (caught.value.exit_code, len(str(caught.value).splitlines())) == (2, 1)
+        assert trt.cuda.held() == {"contexts": 1}
+        trt.faults.clear()
+        assert session.run(feeds(2))["logits"].any()
+
+
+def test_a_batch_that_is_the_only_one_is_stated(stand_in: Stand, tmp_path: Path) -> None:
+    """So that a command pads to it, and does not find out in the run."""
+    stand_in()
+    with opened(small(tmp_path), batch="4") as session:
+        assert (session.inputs[0].shape, session.outputs[0].shape) == ((4, 3, 8, 8), (4, 4))
+        assert session.run(feeds(4))["logits"].shape == (4, 4)
+        with pytest.raises(FeedError, match=r"does not fit input input:float32\[4,3,8,8\]"):
+            session.run(feeds(2))
+    for several in ("4,8", "1:4:8"):
+        with opened(small(tmp_path), batch=several) as session:
+            assert session.inputs[0].shape == ("batch", 3, 8, 8)
+
+
 def test_tensors_that_cannot_be_fed(stand_in: Stand, tmp_path: Path) -> None:
     trt = stand_in()
     trt.faults["host"] = "input"

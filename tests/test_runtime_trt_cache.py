@@ -16,6 +16,7 @@ from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError
 from cnnport.runtimes import Options, get_runtime
 from cnnport.runtimes.engine_cache import Slot
+from cnnport.runtimes.trt.package import Package
 from fake_cuda import FakeCuda
 from fake_tensorrt import MAGIC, FakeTensorRt, stand_in
 from trt_files import feeds, small
@@ -37,7 +38,9 @@ def entries(folder: Path, suffix: str = ".engine") -> list[Path]:
     return sorted((folder / "cache" / "engines").glob(f"*{suffix}"))
 
 
-def test_one_build_for_each_thing_that_matters(stand_in: Stand, tmp_path: Path) -> None:
+def test_one_build_for_each_thing_that_matters(
+    stand_in: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trt = stand_in()
     artifact = small(tmp_path)
     assert [builds(trt, artifact) for _ in range(3)] == [1, 0, 0]
@@ -48,6 +51,9 @@ def test_one_build_for_each_thing_that_matters(stand_in: Stand, tmp_path: Path) 
     for other in ({"version": "11.3.0.99"}, {"cuda": FakeCuda(compute=(8, 6))}):
         changed = stand_in(**other)
         assert [builds(changed, artifact) for _ in range(2)] == [1, 0]
+    with monkeypatch.context() as patch:
+        patch.setattr(Package, "cuda", lambda package: "12")
+        assert [builds(stand_in(), artifact) for _ in range(2)] == [1, 0]
     assert [builds(stand_in(), artifact, cache="0") for _ in range(2)] == [1, 1]
     assert builds(stand_in(rtx=True), artifact, "trt-rtx") == 1
 

@@ -69,6 +69,7 @@ def test_the_stand_in_offers_nothing_that_tensorrt_does_not_have() -> None:
     own = {
         "trt",
         "logger",
+        "device",
         "data",
         "engine",
         "facts",

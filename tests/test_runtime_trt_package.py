@@ -55,7 +55,11 @@ def test_no_package(
     stand_in()
     monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr("cnnport.runtimes.trt.adapter.find_spec", lambda name: None)
-    assert str(get_runtime(name).missing()).endswith(f"is not installed: pip install 'cnnport[{extra}]'")
+    missing = f"is not installed: pip install 'cnnport[{extra}]'"
+    assert str(get_runtime(name).missing()).endswith(missing)
+    # Who lacks both need not find out one after the other.
+    stand_in(driver=False)
+    assert f"{missing}; and no NVIDIA driver" in str(get_runtime(name).missing())
 
 
 def test_no_driver(stand_in: Stand, distributions: Callable[..., None], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from cnnport.runtimes import Options, get_runtime
 from cnnport.runtimes.build import BuildError, Layer
 from cnnport.runtimes.trt.inspector import io_names, read_information, read_listing, spelled
 from cnnport.runtimes.trt.messages import build_errors, clean
-from cnnport.runtimes.trt.precision import departures, wanted_types
+from cnnport.runtimes.trt.precision import departures, unchecked, wanted_types
 from cnnport.runtimes.trt.quantized import misread
 from cnnport.runtimes.trt.wishes import Range, Wishes, read_wishes
 from trt_files import small
@@ -145,6 +145,38 @@ def test_departures_of_an_engine() -> None:
     assert len(list(departures(wanted, wrong, tf32=True))) == 1
     (silent,) = departures(wanted, (Layer("a", "correlation", ("conv1",)),), tf32=False)
     assert "does not say" in silent.message
+
+
+def test_every_profile_is_looked_at() -> None:
+    """An engine has layers of its own for each range of sizes, and one of them may be wrong alone."""
+    wanted = {"conv1": "Half"}
+    first = Layer("conv1_myl0_1", "correlation", ("conv1",), ("Half",))
+    second = Layer("conv1 [profile 1]_myl1_2", "correlation", ("conv1",), ("Half",))
+    assert list(departures(wanted, (first, second), tf32=False)) == []
+    wrong = replace(second, reads=("Float",))
+    (error,) = departures(wanted, (first, wrong), tf32=False)
+    assert str(error) == "conv1: asked for in Half, but layer conv1 [profile 1]_myl1_2 computes it in Float"
+
+
+def test_what_could_not_be_read_back_is_said() -> None:
+    wanted = {"conv1": "Half", "conv2": "Half", "fc": "Half"}
+    layers = (Layer("a", "correlation", ("conv1",), ("Half",)), Layer("b", "correlation", ("fc",)))
+    assert list(departures(wanted, layers, tf32=False)) == []
+    assert unchecked(wanted, layers) == (
+        "the types of 2 of 3 nodes could not be read back from the engine: conv2, fc"
+    )
+    assert unchecked({"conv1": "Half"}, layers) is None
+    # Where none could be, nothing was checked.
+    (error,) = departures(wanted, (Layer("c", "correlation", ("other",), ("Half",)),), tf32=False)
+    assert "nothing can be checked" in error.message
+
+
+def test_nodes_without_names_go_by_what_tensorrt_calls_them(tmp_path: Path) -> None:
+    model = onnx.load(small(tmp_path, "int8").path)
+    for node in model.graph.node:
+        node.name = ""
+    names = ("node_of_first.out", "node_of_second.out", "node_of_logits")
+    assert wanted_types(model) == dict(zip(names, ("Int8", "Int8", "Float"), strict=True))
 
 
 def quantized(*, axis: int = 0, zero: type = np.int8, transposed: bool = False) -> onnx.ModelProto:

@@ -1,5 +1,6 @@
 """Real builds by TensorRT-RTX, which need no GPU: what the stand-in cannot show."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -66,6 +67,20 @@ def test_engines_compute_in_the_types_of_the_file(
     assert "asked for in BFloat16, but layer second/Conv" in error.message
 
 
+def test_nodes_without_names_are_looked_at_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = small(tmp_path, "int8").path
+    model = onnx.load(path)
+    for node in model.graph.node:
+        node.name = ""
+    onnx.save(model, path)
+    for settings in ({}, {"batch": "1,1:4:16"}):
+        done = check(read_artifact(path), **settings)
+        assert (done.ok, done.warnings) == (True, ())
+    monkeypatch.setattr(making, "wanted_types", lambda model: {"node_of_second.out": "Half"})
+    (error,) = check(read_artifact(path)).errors
+    assert "node_of_second.out: asked for in Half, but layer node_of_second.out" in str(error)
+
+
 def test_ranges_and_devices(tmp_path: Path) -> None:
     artifact = small(tmp_path)
     for settings in ({"batch": "1,1:4:16"}, {"compute_capability": "8.6,8.9"}, {"workspace_mb": "64"}):
@@ -122,7 +137,18 @@ def test_what_would_be_computed_wrongly_does_not_pass(tmp_path: Path) -> None:
     assert [error.node for error in done.errors] == ["x/Q", "x/DQ"]
 
 
+def locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def test_two_commands_of_which_one_is_killed(tmp_path: Path) -> None:
+    """The first is stopped in the middle of its build until the second has come to wait for it, and then killed."""
     artifact = small(tmp_path)
     environment = {**os.environ, "CNNPORT_CACHE": str(tmp_path / "cache")}
     engines = tmp_path / "cache" / "engines"
@@ -133,18 +159,31 @@ def test_two_commands_of_which_one_is_killed(tmp_path: Path) -> None:
             [*command, "-o", str(tmp_path / name)], env=environment, stdout=subprocess.DEVNULL
         )
 
-    both = [start("one.plan"), start("two.plan")]
+    first = start("one.plan")
     end = time.monotonic() + 60
-    while not list(engines.glob("*.lock")):
+    while not any(map(locked, engines.glob("*.lock"))):
         assert time.monotonic() < end
-        time.sleep(0.01)
-    both[0].send_signal(signal.SIGKILL)
-    both[0].wait()
-    assert both[1].wait(timeout=60) == 0
-    assert len(list(engines.glob("*.engine"))) == 1
-    assert not list(engines.glob(".*.part"))
+        assert first.poll() is None
+    first.send_signal(signal.SIGSTOP)
+    (lock,) = engines.glob("*.lock")
+    assert locked(lock)
+    assert not list(engines.glob("*.engine"))
+    second = start("two.plan")
+    # Alone it would have taken a second or two.
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(timeout=6)
+    assert not (tmp_path / "two.plan").exists()
+    first.kill()
+    first.wait()
+    assert second.wait(timeout=60) == 0
+    assert not (tmp_path / "one.plan").exists()
+    (entry,) = engines.glob("*.engine")
+    assert {path.name for path in engines.iterdir()} == {entry.name, lock.name}
+    assert (tmp_path / "two.plan").read_bytes() in entry.read_bytes()
+    written = entry.stat().st_mtime_ns
     again = start("three.plan")
     assert again.wait(timeout=60) == 0
-    # The same bytes: it was not built again.
+    # The entry is valid: it was taken, and nothing was built.
+    assert entry.stat().st_mtime_ns == written
     assert (tmp_path / "three.plan").read_bytes() == (tmp_path / "two.plan").read_bytes()
     assert artifact_of(str(tmp_path / "three.plan")).inputs == artifact.inputs

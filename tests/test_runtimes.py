@@ -321,7 +321,8 @@ def test_more_threads_than_asked_for_would_be_seen() -> None:
             barrier.wait()
             np.sort(np.random.default_rng(0).random(200_000))
 
-        assert busy_threads(lambda: list(pool.map(together, range(2)))) == 2
+        # And whatever else this process keeps busy just then.
+        assert busy_threads(lambda: list(pool.map(together, range(2)))) >= 2
 
 
 def busy_threads(call: Callable[[], object]) -> int:

@@ -35,6 +35,14 @@ def build(
         Path | None,
         typer.Option("-o", "--output", metavar="ENGINE", help="Where to write; MODEL.plan if omitted."),
     ] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            "--batch",
+            metavar="N|MIN:OPT:MAX",
+            help="Batch sizes that the engine takes, the same as --set batch=; openvino takes one N.",
+        ),
+    ] = None,
     settings: Settings = None,
     device: Device = 0,
     weights: Weights = "auto",
@@ -48,12 +56,15 @@ def build(
     from cnnport.store import artifact_of
 
     builder = _builder(runtime)
-    options = Options(device=device, settings=settings_for([runtime], settings or [])[runtime])
+    chosen = [*(settings or []), *([f"batch={batch}"] if batch is not None else [])]
+    options = Options(device=device, settings=settings_for([runtime], chosen)[runtime])
     if reason := builder.cannot_build():
         raise RuntimeMissingError(f"runtime {runtime} cannot build here: {reason}")
     if check and output is not None:
         raise CnnportError("--check writes nothing: leave out -o, or leave out --check")
     if output is not None:
+        if output.suffix != builder.engine_suffix:
+            raise CnnportError(f"-o {output}: engines of {runtime} are known by {builder.engine_suffix}")
         check_writable(output, overwrite=overwrite)
     with console.progress() as progress:
         artifact = artifact_of(

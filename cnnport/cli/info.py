@@ -1,6 +1,7 @@
 """``cnnport info``: all facts of a network, or of a file."""
 
 import json as jsonlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from cnnport.artifact import Artifact
     from cnnport.registry import ModelSpec
 
+# Of a text that is for people; what is longer is for programs.
+_LONG = 1000
+
 
 def info(
     model: Model,
@@ -25,7 +29,9 @@ def info(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show all facts of a network, or of a file: metadata, inputs, outputs, operators, node placement."""
+    """Show all facts of a network, file or engine: metadata, inputs, outputs, operators, node placement."""
+    from cnnport.runtimes.engine_file import is_engine
+
     if runtime is not None:
         from cnnport.runtimes import require_runtime
 
@@ -33,6 +39,8 @@ def info(
         require_runtime(runtime)
     if model.endswith(".onnx"):
         facts = _of_file(Path(model), runtime)
+    elif is_engine(model):
+        facts = _of_engine(Path(model), runtime)
     elif runtime is not None:
         from cnnport.store import artifact_of
 
@@ -119,33 +127,63 @@ def _of_file(path: Path, runtime: str | None) -> dict[str, Any]:
     graph = load_model(path, external_data=False)
     ops = count_ops(graph)
     facts: dict[str, Any] = {
-        "file": str(path),
-        "bytes": path.stat().st_size,
+        **_identity(artifact),
+        "ir_version": graph.ir_version,
+        "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
+        "nodes": sum(ops.values()),
+        "ops": ops,
+        "metadata": _readable(artifact.metadata),
+    }
+    return facts | _placement(artifact, runtime)
+
+
+def _of_engine(path: Path, runtime: str | None) -> dict[str, Any]:
+    """What stands beside an engine; the runtime that built it is not needed for that."""
+    from cnnport.runtimes.engine_file import engine_facts, metadata_of_source, read_engine
+
+    artifact = read_engine(path)
+    engine = engine_facts(artifact)
+    assert engine is not None
+    facts: dict[str, Any] = {
+        **_identity(artifact),
+        "engine": {"runtime": engine.runtime, **_readable(engine.facts)},
+        "settings": dict(engine.settings),
+        "built_from": {"sha256": engine.source_sha256},
+        "metadata": _readable(metadata_of_source(artifact)),
+    }
+    return facts | _placement(artifact, runtime)
+
+
+def _identity(artifact: "Artifact") -> dict[str, Any]:
+    return {
+        "file": str(artifact.path),
+        "bytes": artifact.path.stat().st_size,
         "sha256": artifact.sha256,
         "model": artifact.model,
         "opset": artifact.opset,
-        "ir_version": graph.ir_version,
-        "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
         "precision": artifact.precision,
         "target": artifact.target,
         "inputs": [str(spec) for spec in artifact.inputs],
         "outputs": [str(spec) for spec in artifact.outputs],
-        "nodes": sum(ops.values()),
-        "ops": ops,
-        "metadata": _readable(artifact),
     }
-    if runtime is not None:
-        from cnnport.runtimes import require_runtime
-
-        facts["runtime"] = runtime
-        facts["placement"] = require_runtime(runtime).placement(artifact)
-    return facts
 
 
-def _readable(artifact: "Artifact") -> dict[str, Any]:
-    """The metadata, JSON values parsed; the long ones (labels, golden values) told by their size."""
+def _placement(artifact: "Artifact", runtime: str | None) -> dict[str, Any]:
+    if runtime is None:
+        return {}
+    from cnnport.errors import ArtifactError
+    from cnnport.runtimes import require_runtime
+    from cnnport.runtimes.engine_file import misfit
+
+    if reason := misfit(artifact, runtime):
+        raise ArtifactError(reason)
+    return {"runtime": runtime, "placement": require_runtime(runtime).placement(artifact)}
+
+
+def _readable(entries: Mapping[str, str]) -> dict[str, Any]:
+    """The entries, JSON values parsed; the long ones (labels, golden values) told by their size."""
     shown: dict[str, Any] = {}
-    for key, text in artifact.metadata.items():
+    for key, text in entries.items():
         try:
             value = jsonlib.loads(text) if text[:1] in {"{", "["} else text
         except ValueError:
@@ -154,6 +192,8 @@ def _readable(artifact: "Artifact") -> dict[str, Any]:
             value = f"{len(value)} class names"
         if key == "cnnport.golden" and isinstance(value, dict):
             value = {name: value.get(name) for name in ("seed", "batch")}
+        if isinstance(value, str) and len(value) > _LONG:
+            value = f"{len(value)} characters"
         shown[key] = value
     return shown
 

@@ -21,7 +21,8 @@ It fires for
 It must not fire
 
 10. where ``channel_search`` cannot change makers and readers: outputs of the graph, operators across channels;
-11. for fewer than 16 channels, or where it would add more than a quarter to them;
+11. for fewer than 16 channels, or where it would add more than a third to them; a Split with such a part stays
+    whole, since one part in plain rows brings the Concat that joins it with others out of the blocks;
 12. in groups, other than depthwise.
 """
 
@@ -99,6 +100,7 @@ def _split_maker(split: ir.Node, scope: Scope) -> int:
     try:
         chain = list(_chain(source, scope))
         groups = _blocks(known)
+        _check_filling([sum(known[index] for index in group) for group in groups])
         # Decided before anything is done, for all together: whoever reads a part can read its whole block.
         edits = selected(_selections(split, known, groups), scope, {split})
     except CannotSelectError as error:
@@ -143,6 +145,12 @@ def _blocks(widths: list[int]) -> list[list[int]]:
     if len(groups) > 1 and sum(widths[each] for each in groups[-1]) < _BLOCK * 3 // 4:
         groups[-2:] = [groups[-2] + groups[-1]]
     return groups
+
+
+def _check_filling(counts: list[int]) -> None:
+    for count in counts:
+        if -count % _BLOCK > _LARGEST_SHARE * count:
+            raise CannotSelectError(f"{count} channels would be too few for the blocks that they get")
 
 
 def _within(widths: list[int], group: list[int], index: int) -> Numbers:

@@ -112,8 +112,8 @@ def _grouped_maker(value: ir.Value) -> ir.Node:
 
 def _check_blocks(edits: list[Edit], groups: int) -> None:
     """Whether the convolutions on both sides fill whole blocks of each group at their other end too."""
-    convs = {edit.node for edit in edits if isinstance(edit, Constant) and edit.node.op_type == "Conv"}
-    for node in convs:
+    convs = (edit.node for edit in edits if isinstance(edit, Constant) and edit.node.op_type == "Conv")
+    for node in dict.fromkeys(convs):
         kernel = constant(node.inputs[1])
         own = node.attributes.get_int("group", 1)
         if kernel is None or own == kernel.shape.numpy()[0]:
@@ -138,7 +138,7 @@ def _reorder(gather: ir.Node, order: Numbers, scope: Scope) -> None:
         name=name,
         type=ir.TensorType(ir.DataType.INT64),
         shape=ir.Shape(order.shape),
-        const_value=ir.tensor(order, name=name),
+        const_value=ir.Tensor(order, name=name),
     )
     scope.graph.register_initializer(value)
     gather.replace_input_with(1, value)

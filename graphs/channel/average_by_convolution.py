@@ -44,7 +44,7 @@ def average_by_convolution(model: ir.Model) -> int:
             name=name,
             type=ir.TensorType(ir.DataType.FLOAT),
             shape=ir.Shape(weights.shape),
-            const_value=ir.tensor(weights, name=name),
+            const_value=ir.Tensor(weights, name=name),
         )
         model.graph.register_initializer(value)
         node.resize_inputs(2)

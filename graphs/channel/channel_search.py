@@ -115,7 +115,7 @@ class _Search:
 
     def _read(self, node: ir.Node, index: int, value: ir.Value) -> None:
         selection = self._found[value]
-        if node.domain or sum(each is value for each in node.inputs) != 1:
+        if node.domain or len([each for each in node.inputs if each is value]) != 1:
             raise CannotSelectError(f"{title(node)} reads {value.name} in another way")
         if node.op_type == "Concat":
             self._join(node, index, selection)

@@ -282,7 +282,7 @@ def _split(root: ir.Value, sizes: Numbers, scope: Scope) -> ir.Node:
         name=label,
         type=ir.TensorType(ir.DataType.INT64),
         shape=ir.Shape(sizes.shape),
-        const_value=ir.tensor(sizes, name=label),
+        const_value=ir.Tensor(sizes, name=label),
     )
     scope.graph.register_initializer(given)
     return ir.node("Split", [root, given], {"axis": 1}, num_outputs=len(sizes), name=name)
@@ -310,7 +310,7 @@ def _shorten(graph: ir.Graph, opset: int, scope: Scope) -> int:
             name=label,
             type=ir.TensorType(ir.DataType.INT64),
             shape=ir.Shape(movement.channel.shape),
-            const_value=ir.tensor(movement.channel, name=label),
+            const_value=ir.Tensor(movement.channel, name=label),
         )
         graph.register_initializer(order)
         gather = ir.node(

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from cnnport.graphs.values import constant, rank, static
 
 Numbers = npt.NDArray[np.int64]
+_Labels = npt.NDArray[np.int32]
 
 _LARGEST_LABELLING = 1 << 26
 _BATCHES = (2, 3)
@@ -187,8 +188,10 @@ def _run_on_labels(start: ir.Value, nodes: list[ir.Node]) -> Numbers | None:
         return None
     order: Numbers | None = None
     for batch in _BATCHES:
-        labels = np.arange(batch * channels * int(np.prod(space))).reshape(batch, channels, *space)
-        moved: npt.NDArray[np.int64] | None = labels
+        count = batch * channels * int(np.prod(space))
+        # The narrower type halves what is moved; the largest number of labels is far below its limit.
+        labels = np.arange(count, dtype=np.int32).reshape(batch, channels, *space)
+        moved: _Labels | None = labels
         for node in reversed(nodes):
             moved = None if moved is None else _moved(moved, node, _sizes(start)[0])
         if moved is None or moved.shape != labels.shape:
@@ -200,11 +203,11 @@ def _run_on_labels(start: ir.Value, nodes: list[ir.Node]) -> Numbers | None:
             or (order is not None and (found != order).any())
         ):
             return None
-        order = found
+        order = found.astype(np.int64)
     return order
 
 
-def _moved(labels: Numbers, node: ir.Node, fixed_batch: int) -> Numbers | None:
+def _moved(labels: _Labels, node: ir.Node, fixed_batch: int) -> _Labels | None:
     if node.op_type == "Transpose":
         axes = node.attributes.get_ints("perm", tuple(reversed(range(labels.ndim))))
         return labels.transpose(axes) if len(axes) == labels.ndim else None

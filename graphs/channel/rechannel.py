@@ -55,11 +55,11 @@ class Scope:
         self.graph = model.graph
         self.opset = opset_of(model)
         self.fresh = fresh
-        self._captured = named_in_subgraphs(model.graph)
+        self.captured = named_in_subgraphs(model.graph)
 
     def is_private(self, value: ir.Value) -> bool:
         """Whether nodes of this graph alone see a value."""
-        if value.is_graph_output() or value.is_graph_input() or value.name in self._captured:
+        if value.is_graph_output() or value.is_graph_input() or value.name in self.captured:
             return False
         return all(node.graph is self.graph for node, _ in value.uses())
 
@@ -87,16 +87,12 @@ def apply(edits: Sequence[Edit], scope: Scope) -> None:
         assert tensor is not None
         changed = np.ascontiguousarray(edit.change(tensor.numpy()))
         name = scope.fresh(marked(old.name))
-        new = ir.Value(
-            name=name,
-            type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(changed.shape),
-            const_value=ir.tensor(changed, dtype=tensor.dtype, name=name),
-        )
+        held = ir.Tensor(changed, dtype=tensor.dtype, name=name)
+        new = ir.Value(name=name, type=ir.TensorType(tensor.dtype), shape=held.shape, const_value=held)
         scope.graph.register_initializer(new)
         edit.node.replace_input_with(edit.index, new)
         replaced.append(old)
-    drop_unused(scope.graph, replaced)
+    drop_unused(scope.graph, replaced, scope.captured)
 
 
 def marked(name: str | None) -> str:

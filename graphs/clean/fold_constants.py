@@ -108,14 +108,18 @@ def _computed(graph: ir.Graph, opset: int, large: list[tuple[ir.Node, int]]) -> 
     """What each node makes that depends on constants alone, in the order of the graph."""
     known: dict[ir.Value, np.ndarray] = {}
     results: _Results = {}
-    limit = max(_SMALL_BYTES, sum(_size(value) for node in graph for value in dict.fromkeys(node.inputs)))
+    limit: int | None = None
     for node in graph:
-        most = max(limit, _LARGEST_WEIGHT) if all(map(_is_weight, node.outputs)) else limit
-        if not can_evaluate(node) or not node.inputs:
+        if not node.inputs or not can_evaluate(node):
+            continue
+        if not all(value is None or value in known or constant(value) is not None for value in node.inputs):
             continue
         arrays = [_array(value, known) for value in node.inputs]
-        if any(array is None and value for array, value in zip(arrays, node.inputs, strict=True)):
-            continue
+        if limit is None:
+            limit = max(
+                _SMALL_BYTES, sum(_size(each) for user in graph for each in dict.fromkeys(user.inputs))
+            )
+        most = max(limit, _LARGEST_WEIGHT) if all(map(_is_weight, node.outputs)) else limit
         bound = largest_result(node, arrays)
         width = max(output.dtype.itemsize if output.dtype else _WIDEST for output in node.outputs)
         if bound is None:

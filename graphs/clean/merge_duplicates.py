@@ -27,7 +27,7 @@ It must not fire for
 16. values that a subgraph hands on by name, and all within subgraphs and functions.
 """
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import cache
 from hashlib import sha256
 
@@ -43,6 +43,7 @@ from cnnport.graphs.values import named_in_subgraphs, opset_of
 _COMMUTATIVE = frozenset({"Add", "And", "Equal", "Mul", "Or", "Xor"})
 _GRAPHS = frozenset({ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS})
 _Key = tuple[Hashable, ...]
+_FEW = 256
 
 
 def merge_duplicates(model: ir.Model) -> int:
@@ -66,9 +67,9 @@ def _merge_initializers(graph: ir.Graph, captured: frozenset[str]) -> int:
             continue
         alike.setdefault((tensor.dtype, tuple(tensor.shape.numpy())), []).append(value)
     merged = 0
-    for values in alike.values():
+    for values in _divided(alike.values(), _beginning):
         first: dict[Hashable, ir.Value] = {}
-        for value in values if len(values) > 1 else ():
+        for value in values:
             assert value.const_value is not None
             kept = first.setdefault(_contents(value.const_value), value)
             if kept is not value:
@@ -79,12 +80,30 @@ def _merge_initializers(graph: ir.Graph, captured: frozenset[str]) -> int:
     return merged
 
 
+def _divided(
+    groups: Iterable[list[ir.Value]], key: Callable[[ir.TensorProtocol], Hashable]
+) -> Iterator[list[ir.Value]]:
+    """Each group in parts that have the same key, those of several members alone."""
+    for group in groups:
+        parts: dict[Hashable, list[ir.Value]] = {}
+        for value in group if len(group) > 1 else ():
+            assert value.const_value is not None
+            parts.setdefault(key(value.const_value), []).append(value)
+        yield from (part for part in parts.values() if len(part) > 1)
+
+
 def _merge_nodes(model: ir.Model, captured: frozenset[str]) -> int:
     opset, merged = opset_of(model), 0
+    earlier: dict[_Key, ir.Node] = {}
     seen: dict[_Key, ir.Node] = {}
     for node in model.graph:
-        key = _key(node, opset)
-        first = node if key is None else seen.setdefault(key, node)
+        # Few nodes of one operator read the same: only those are compared.
+        like = earlier.setdefault((node.op_type, frozenset(map(id, node.inputs))), node)
+        if like is node:
+            continue
+        for each in (like, node):
+            key = _key(each, opset)
+            first = each if key is None else seen.setdefault(key, each)
         if first is node:
             continue
         pairs = [(old, new) for old, new in zip(node.outputs, first.outputs, strict=True) if old.name]
@@ -146,6 +165,13 @@ def _defaults(op_type: str, opset: int) -> dict[str, Hashable]:
         for name, attribute in schema.attributes.items()
         if attribute.default_value.name
     }
+
+
+def _beginning(tensor: ir.TensorProtocol) -> Hashable:
+    """Equal for tensors that hold the same: what tells most weights apart without a look at all of them."""
+    if tensor.dtype == ir.DataType.STRING:
+        return None
+    return tensor.numpy().reshape(-1)[:_FEW].tobytes()
 
 
 def _contents(tensor: ir.TensorProtocol) -> Hashable:

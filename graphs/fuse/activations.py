@@ -12,7 +12,7 @@ from itertools import permutations
 import numpy as np
 import onnx_ir as ir
 
-from cnnport.graphs.fuse.forms import Nodes, Numbers, Region, affine, lines, polynomial, scalar
+from cnnport.graphs.fuse.forms import CARRIERS, Nodes, Numbers, Region, affine, lines, polynomial, scalar
 from cnnport.graphs.fuse.slopes import bases, chosen_by_sign, slopes
 
 _SELU_ALPHA, _SELU_GAMMA = 1.6732632423543772, 1.0507009873554805
@@ -223,6 +223,8 @@ def _selu(node: ir.Node, region: Region) -> Iterator[Found]:
 
 def _line(node: ir.Node, region: Region) -> Iterator[Found]:
     """HardSigmoid, Clip, Relu."""
+    if node.op_type == "Relu" and region.maker(node.inputs[0], *CARRIERS) is None:
+        return
     for line in reversed(lines(node.outputs[0], region)[1:]):
         if line.scale == 1 and not line.shift and line.is_clipped and line.low < line.high:
             if line.low == 0 and line.high == math.inf:

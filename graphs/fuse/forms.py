@@ -26,6 +26,9 @@ from cnnport.graphs.values import constant, named_in_subgraphs, opset_of, rank, 
 Numbers = npt.NDArray[np.float64]
 Nodes = frozenset[ir.Node]
 
+CARRIERS = ("Add", "Clip", "Div", "HardSigmoid", "Max", "Min", "Mul", "Neg", "Relu", "Sub", "Sum")
+"""What may make a line of a line."""
+
 _DEEPEST = 8
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 _HIGHEST_DEGREE = 3

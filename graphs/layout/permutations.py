@@ -20,12 +20,12 @@ def is_identity(order: Permutation) -> bool:
 
 def then(first: Permutation, second: Permutation) -> Permutation:
     """One Transpose for two: ``first``, and ``second`` of its result."""
-    return tuple(first[axis] for axis in second)
+    return tuple(map(first.__getitem__, second))
 
 
 def inverse(order: Permutation) -> Permutation:
     """What undoes it."""
-    return tuple(order.index(axis) for axis in range(len(order)))
+    return tuple(map(order.index, range(len(order))))
 
 
 def moved_axes(axes: Iterable[int], order: Permutation) -> list[int]:

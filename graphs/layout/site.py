@@ -86,7 +86,7 @@ class Editor:
             name=name,
             type=ir.TensorType(dtype),
             shape=ir.Shape(array.shape),
-            const_value=ir.tensor(np.array(array, order="C"), dtype=dtype, name=name),
+            const_value=ir.Tensor(np.array(array, order="C"), dtype=dtype, name=name),
         )
         self.scope.graph.register_initializer(made)
         return made

@@ -5,13 +5,13 @@ from pathlib import Path
 
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, RuntimeMissingError
-from cnnport.runtimes.build import BuildError, Built
+from cnnport.runtimes.build import BuildError, Built, for_batch
 from cnnport.runtimes.engine_file import engine_facts, misfit
 from cnnport.runtimes.openvino import package
 from cnnport.runtimes.openvino.blobs import SUFFIX, facts_of, open_network, write
 from cnnport.runtimes.openvino.choices import NAME, SETTINGS, Choices, choose
 from cnnport.runtimes.openvino.layers import placement_of
-from cnnport.runtimes.openvino.network import FaultyFileError, Network, compile_network, for_batch, read
+from cnnport.runtimes.openvino.network import FaultyFileError, Network, compile_network, read
 from cnnport.runtimes.openvino.session import OpenVinoSession
 from cnnport.runtimes.protocol import Options
 from cnnport.runtimes.settings import Setting

@@ -1,7 +1,7 @@
 """From a file to a network that can run: read, compiled or brought back, and held against what was asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -76,22 +76,6 @@ class Network:
     def sizes_text(self) -> str:
         """``sizes`` as text, to be kept beside the exported network; empty without them."""
         return to_text(self.sizes.model) if self.sizes else ""
-
-
-def for_batch(artifact: Artifact, batch: int | None) -> Artifact:
-    """The same file for one batch size alone; without one, as it is."""
-    open_sizes = {spec.shape[0] for spec in artifact.inputs if spec.dynamic_batch}
-    if batch is None or not open_sizes:
-        return artifact
-
-    def settled(spec: TensorSpec) -> TensorSpec:
-        return replace(spec, shape=tuple(batch if size in open_sizes else size for size in spec.shape))
-
-    return replace(
-        artifact,
-        inputs=tuple(map(settled, artifact.inputs)),
-        outputs=tuple(map(settled, artifact.outputs)),
-    )
 
 
 def read(artifact: Artifact) -> Any:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from cnnport.onnxfile import load_model
 from cnnport.runtimes.build import Built
 from cnnport.runtimes.cuda import Gpu
 from cnnport.runtimes.driver import Device, Driver, driver
-from cnnport.runtimes.engine_file import EngineFacts, engine_facts, misfit, write_engine
+from cnnport.runtimes.engine_file import EngineFacts, engine_facts, misfit, read_engine, write_engine
 from cnnport.runtimes.protocol import Options
 from cnnport.runtimes.settings import Setting, settle
 from cnnport.runtimes.trt.engine import Engine
@@ -66,15 +67,16 @@ class TensorRtRuntime:
         kept from run to run. Raises ``RuntimeMissingError``, ``ArtifactError`` and ``CnnportError``.
         """
         device = self._require(options.device)
-        wishes = read_wishes(self.name, self.settings, artifact, options)
+        job = self._job(artifact, options)
         gpu = Gpu(device.index)
         try:
             maker = Maker(self._package, device, options.threads)
-            data = self._engine_of(maker, artifact, wishes, options.settings)
-            engine = Engine(self._package, data, str(artifact.path))
+            data = self._engine_of(maker, job)
+            engine = Engine(self._package, data, str(artifact.path), hosted=_is_hosted(job))
             try:
-                kernels = maker.kernel_slot(artifact, data) if self._package.rtx and wishes.cache else None
-                return TensorRtSession(artifact, gpu, engine, wishes, kernels)
+                keep = self._package.rtx and job.wishes.cache
+                kernels = maker.kernel_slot(job.artifact, data) if keep else None
+                return TensorRtSession(job.artifact, gpu, engine, job.wishes, kernels)
             except BaseException:
                 engine.close()
                 raise
@@ -83,55 +85,98 @@ class TensorRtRuntime:
             raise
 
     def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
-        """The file's operators: all of them on the GPU, or the file does not load. Raises as ``open``."""
+        """The file's operators: all of them on the GPU, or the file does not load. Of an engine its layers, by kind.
+
+        Raises as ``open``.
+        """
         device = self._require(0)
-        if engine_facts(artifact) is not None:
-            raise ArtifactError(
-                f"{artifact.path} is an engine: its operators are those of the file that it came from"
-            )
-        with self.open(artifact, Options()):
-            pass
+        with self.open(artifact, Options()) as session:
+            if engine_facts(artifact) is not None:
+                kinds = Counter(layer.kind for layer in session.engine.layers())
+                return {device.name: dict(sorted(kinds.items()))}
         nodes = load_model(artifact.path, external_data=False).graph.node
         return {device.name: dict(sorted(Counter(node.op_type for node in nodes).items()))}
 
     def check(self, artifact: Artifact, options: Options) -> Built:
         """Build and throw away. Raises ``RuntimeMissingError`` and ``CnnportError``."""
-        _, made = self._make(artifact, options, fresh=True)
-        return self._built(artifact, made)
+        job, _, made = self._make(artifact, options, fresh=True)
+        return self._built(job.artifact, made)
 
     def build(self, artifact: Artifact, target: Path, options: Options) -> Built:
         """Build into a file. Raises as ``check``, and ``ArtifactError`` and ``OutputError``."""
-        maker, made = self._make(artifact, options, fresh=False)
+        job, maker, made = self._make(artifact, options, fresh=False)
         data = made.bytes_or_raise(self._package, artifact)
-        settings = settle(self.name, self.settings, options.settings).values
-        facts = {**maker.place, "structure": made.structure}
+        settings = settle(self.name, self.settings, job.settings).values
         stated = {name: value for name, value in settings.items() if value}
-        write_engine(target, data, artifact, EngineFacts(self.name, artifact.sha256, stated, facts))
-        return self._built(artifact, made, target, facts)
+        facts = {**maker.place, "structure": made.structure}
+        write_engine(target, data, job.artifact, EngineFacts(self.name, artifact.sha256, stated, facts))
+        return self._built(job.artifact, made, target, facts)
 
-    def _make(self, artifact: Artifact, options: Options, *, fresh: bool) -> tuple[Maker, Made]:
+    def _job(self, artifact: Artifact, options: Options) -> "_Job":
+        """What is asked for. Raises ``ArtifactError`` if an engine was named that is none of this runtime."""
+        source, settings = None, dict(options.settings)
+        if named := settings.get("refit_from"):
+            source = self._source(Path(named))
+            facts = engine_facts(source)
+            assert facts is not None
+            settings = {**facts.settings, **settings}
+        wishes = read_wishes(self.name, self.settings, artifact, replace(options, settings=settings))
+        # An engine says itself which of its sizes are open.
+        settled = artifact if engine_facts(artifact) else wishes.settled(artifact)
+        return _Job(settled, wishes, settings, options.settings, source)
+
+    def _make(self, artifact: Artifact, options: Options, *, fresh: bool) -> "tuple[_Job, Maker, Made]":
         if reason := self.cannot_build():
             raise RuntimeMissingError(f"runtime {self.name} cannot build here: {reason}")
         if engine_facts(artifact) is not None:
             raise ArtifactError(f"{artifact.path} is an engine already: build from the .onnx file")
-        wishes = read_wishes(self.name, self.settings, artifact, options)
+        job = self._job(artifact, options)
         found = self._usable(options.device)
         if isinstance(found, str):
-            if not self._package.rtx or wishes.refit_from or wishes.refit:
+            if not self._package.rtx or job.source or job.wishes.refit:
                 raise RuntimeMissingError(f"runtime {self.name} needs a GPU for this: {found}")
             maker = Maker(self._package, None, options.threads)
-            return maker, (maker.built if fresh else maker.make)(artifact, wishes)
+            return job, maker, (maker.built if fresh else maker.make)(job.artifact, job.wishes)
         gpu = Gpu(found.index)
         try:
             maker = Maker(self._package, found, options.threads)
-            return maker, (maker.built if fresh else maker.make)(artifact, wishes)
+            if fresh:
+                return job, maker, maker.built(job.artifact, job.wishes)
+            return job, maker, self._made(maker, job)
         finally:
             gpu.close()
 
-    def _engine_of(self, maker: Maker, artifact: Artifact, wishes: Wishes, given: Mapping[str, str]) -> bytes:
+    def _made(self, maker: Maker, job: "_Job") -> Made:
+        if job.source is not None:
+            given = {name: value for name, value in job.given.items() if name != "refit_from"}
+            self._check_engine(job.source, maker, given)
+        return maker.make(job.artifact, job.wishes, job.source)
+
+    def _engine_of(self, maker: Maker, job: "_Job") -> bytes:
+        artifact = job.artifact
+        if engine_facts(artifact) is None:
+            return self._made(maker, job).bytes_or_raise(self._package, artifact)
+        self._check_engine(artifact, maker, job.given)
+        try:
+            return artifact.path.read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"cannot read {artifact.path}: {error.strerror or error}") from error
+
+    def _source(self, path: Path) -> Artifact:
+        """An engine whose weights are to be replaced. Raises ``ArtifactError``."""
+        if path.suffix != self.engine_suffix:
+            raise ArtifactError(
+                f"setting refit_from takes an engine, a {self.engine_suffix} file, and not {path}"
+            )
+        source = read_engine(path)
+        if reason := misfit(source, self.name):
+            raise ArtifactError(reason)
+        return source
+
+    def _check_engine(self, artifact: Artifact, maker: Maker, given: Mapping[str, str]) -> None:
+        """Whether an engine is one for here and as it is asked for. Raises ``ArtifactError`` and ``CnnportError``."""
         facts = engine_facts(artifact)
-        if facts is None:
-            return maker.make(artifact, wishes).bytes_or_raise(self._package, artifact)
+        assert facts is not None
         if reason := misfit(artifact, self.name):
             raise ArtifactError(reason)
         if reason := _foreign(facts, maker):
@@ -142,10 +187,6 @@ class TensorRtRuntime:
                 raise CnnportError(
                     f"{artifact.path} was built with {name}={own}: {name}={value} needs a build"
                 )
-        try:
-            return artifact.path.read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"cannot read {artifact.path}: {error.strerror or error}") from error
 
     def _built(
         self, artifact: Artifact, made: Made, path: Path | None = None, facts: dict[str, str] | None = None
@@ -171,15 +212,41 @@ class TensorRtRuntime:
 
     def _usable(self, index: int) -> Device | str:
         """The device of a number, or why it cannot be used."""
-        if find_spec(self._package.module) is None:
-            return str(self._package.fault())
         # The driver comes first: without one, parts of TensorRT end the process.
         found: Driver | str = driver()
+        if find_spec(self._package.module) is None:
+            missing = str(self._package.fault())
+            return missing if isinstance(found, Driver) else f"{missing}; and {found}"
         if isinstance(found, str):
             return found
         if reason := self._package.fault() or self._package.unfit(found, index):
             return reason
         return found.devices[index]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is to be built or opened.
+
+    Attributes:
+        artifact: The file, with those sizes settled of which the engine takes one alone.
+        wishes: How.
+        settings: That the wishes came from: those given, behind those of the engine that gets new weights.
+        given: What the user said.
+        source: The engine that gets new weights, if one was named.
+    """
+
+    artifact: Artifact
+    wishes: Wishes
+    settings: Mapping[str, str]
+    given: Mapping[str, str]
+    source: Artifact | None = None
+
+
+def _is_hosted(job: _Job) -> bool:
+    """Whether an engine is stated to be for later releases, which brings code of its own for the CPU."""
+    facts = engine_facts(job.artifact)
+    return facts.settings.get("version_compatible") == "1" if facts else job.wishes.version_compatible
 
 
 def _foreign(facts: EngineFacts, maker: Maker) -> str | None:
@@ -188,7 +255,7 @@ def _foreign(facts: EngineFacts, maker: Maker) -> str | None:
     if built.get("version") != here["version"] and not _serves(facts, here["version"]):
         return f"was built by {built.get('package')} {built.get('version')}, here is {here['version']}"
     # RTX builds for families of GPUs and compiles the rest on the device; it knows best what it can run.
-    portable = maker.package.rtx or facts.settings.get("hardware", "none") != "none"
+    portable = maker.package.rtx or facts.settings.get("hardware") == "ampere_plus"
     if built.get("compute") != here.get("compute") and not portable:
         return f"was built for compute capability {built.get('compute')}, this GPU has {here.get('compute')}"
     return None

@@ -43,13 +43,16 @@ class Tensor:
 class Engine(Closing):
     """An engine that was brought onto the current device."""
 
-    def __init__(self, package: Package, data: bytes | memoryview, origin: str) -> None:
+    def __init__(
+        self, package: Package, data: bytes | memoryview, origin: str, *, hosted: bool = False
+    ) -> None:
         """Deserialize.
 
         Args:
             package: Which of the two; usable, with a device that is current in this thread.
             data: The serialized engine.
             origin: What the error calls it.
+            hosted: Whether it may bring code of its own for the CPU, as engines for later releases do.
 
         Raises:
             ArtifactError: If it is none for this release and device, or has tensors that cannot be fed.
@@ -61,8 +64,7 @@ class Engine(Closing):
         self._runtime: api.Runtime | None = self.trt.Runtime(self.logger)
         if not self._runtime:
             raise ArtifactError(self.log.reason(f"{package.title} makes no runtime here"))
-        # Engines that later releases are to run carry code of their own; ours do where the user asked for it.
-        self._runtime.engine_host_code_allowed = True
+        self._runtime.engine_host_code_allowed = hosted
         self._engine: api.ICudaEngine | None = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:
             reason = self.log.reason("no reason given")

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError
@@ -13,11 +12,11 @@ from cnnport.onnxfile import load_model
 from cnnport.runtimes.build import BuildError, Layer
 from cnnport.runtimes.driver import Device
 from cnnport.runtimes.engine_cache import Entry, Slot, engines_folder
-from cnnport.runtimes.engine_file import engine_facts, read_engine
+from cnnport.runtimes.engine_file import engine_facts
 from cnnport.runtimes.trt.builder import Outcome, build
 from cnnport.runtimes.trt.engine import Engine
 from cnnport.runtimes.trt.package import Package
-from cnnport.runtimes.trt.precision import departures, wanted_types
+from cnnport.runtimes.trt.precision import departures, unchecked, wanted_types
 from cnnport.runtimes.trt.quantized import misread
 from cnnport.runtimes.trt.refit import refit, structure_sha256
 from cnnport.runtimes.trt.wishes import Wishes
@@ -71,6 +70,9 @@ class Maker:
 
     def __post_init__(self) -> None:
         where = {"package": self.package.module, "version": self.package.version()}
+        # One release of TensorRT comes for several of CUDA.
+        if cuda := self.package.cuda():
+            where["cuda"] = cuda
         if self.device is not None:
             where |= {
                 "gpu": self.device.name,
@@ -78,8 +80,13 @@ class Maker:
             }
         object.__setattr__(self, "place", where)
 
-    def make(self, artifact: Artifact, wishes: Wishes) -> Made:
+    def make(self, artifact: Artifact, wishes: Wishes, source: Artifact | None = None) -> Made:
         """From the cache, or built and kept; without a word of what is wrong only where nothing is.
+
+        Args:
+            artifact: The ONNX file.
+            wishes: How.
+            source: An engine that is taken with the file's weights in the place of its own, and nothing is built.
 
         Raises:
             ArtifactError: If the file has changed, or new weights are for an engine that does not take them.
@@ -87,8 +94,8 @@ class Maker:
             OutputError: If the cache cannot be written.
         """
         _check_unchanged(artifact)
-        if wishes.refit_from:
-            return self._refitted(artifact, wishes)
+        if source is not None:
+            return self._refitted(artifact, source)
         if not wishes.cache:
             return self.built(artifact, wishes)
         slot = self.engine_slot(artifact, wishes)
@@ -135,22 +142,26 @@ class Maker:
 
     def _checked(self, artifact: Artifact, wishes: Wishes, outcome: Outcome) -> Made:
         errors, layers, structure = list(outcome.errors), outcome.layers, ""
+        warnings = list(outcome.warnings)
         if outcome.model is not None:
             structure = structure_sha256(outcome.model)
             errors += misread(outcome.model)
         if outcome.data is not None and outcome.model is not None:
             if not self.package.rtx:
-                with Engine(self.package, outcome.data, str(artifact.path)) as engine:
+                hosted = wishes.version_compatible
+                with Engine(self.package, outcome.data, str(artifact.path), hosted=hosted) as engine:
                     layers = engine.layers()
             if wishes.check_precision:
-                errors += departures(wanted_types(outcome.model), layers, tf32=wishes.tf32)
-        return Made(outcome.parsed, outcome.data, layers, tuple(errors), outcome.warnings, structure)
+                wanted = wanted_types(outcome.model)
+                errors += departures(wanted, layers, tf32=wishes.tf32)
+                warnings += [told] if (told := unchecked(wanted, layers)) else []
+        return Made(outcome.parsed, outcome.data, layers, tuple(errors), tuple(warnings), structure)
 
-    def _refitted(self, artifact: Artifact, wishes: Wishes) -> Made:
-        source = read_engine(Path(wishes.refit_from))
+    def _refitted(self, artifact: Artifact, source: Artifact) -> Made:
         facts = engine_facts(source)
         assert facts is not None
-        with Engine(self.package, source.path.read_bytes(), str(source.path)) as engine:
+        hosted = facts.settings.get("version_compatible") == "1"
+        with Engine(self.package, source.path.read_bytes(), str(source.path), hosted=hosted) as engine:
             data = refit(engine, artifact.path, facts.facts.get("structure", ""))
             layers = engine.layers() if not self.package.rtx else ()
         model = load_model(artifact.path, external_data=False)

@@ -92,15 +92,14 @@ class TensorRtSession(Closing):
             engine, self._engine = self._engine, None
             if engine is None:
                 return
-            with suppress(CudaError):
-                self._gpu.use()
-            self._kept = None
-            for launch in list(self._launches):
-                launch.close()
-            if self._kernels is not None:
-                self._kernels.keep()
-                self._kernels = None
-            engine.close()
+            with self._gpu.borrowed():
+                self._kept = None
+                for launch in list(self._launches):
+                    launch.close()
+                if self._kernels is not None:
+                    self._kernels.keep()
+                    self._kernels = None
+                engine.close()
             self._gpu.close()
 
     def _opened(self) -> Engine:
@@ -171,7 +170,6 @@ class TensorRtLaunch:
         self._context: api.IExecutionContext | None = context
         self._buffers: dict[str, _Buffer] = {}
         self._recorded = 0
-        self._thread = threading.get_ident()
         self._stream = 0
         self._stream = gpu.stream()
         try:
@@ -183,24 +181,20 @@ class TensorRtLaunch:
 
     def __call__(self) -> None:
         """Start the run. Raises ``CnnportError`` if TensorRT refuses."""
-        if threading.get_ident() != self._thread:
-            self._gpu.use()
-            self._thread = threading.get_ident()
+        context = self._on_device()
         if self._recorded:
             self._gpu.replay(self._recorded, self._stream)
-        elif self._context is None:
-            raise ValueError("the session is closed")
-        elif not self._context.execute_async_v3(self._stream):
+        elif not context.execute_async_v3(self._stream):
             raise CnnportError(f"TensorRT cannot run: {self._log.reason('it gives no reason')}")
 
     def wait(self) -> None:
         """Return when the run has finished. Raises ``CudaError`` if it failed."""
+        self._on_device()
         self._gpu.wait(self._stream)
 
     def outputs(self) -> dict[str, Array]:
         """Copies of the outputs of the last run."""
-        if self._context is None:
-            raise ValueError("the session is closed")
+        self._on_device()
         buffers = {name: self._buffers[name] for name in self._outputs}
         return {
             name: self._gpu.to_host(each.address, each.shape, each.dtype, self._stream)
@@ -209,6 +203,7 @@ class TensorRtLaunch:
 
     def place(self, feeds: Tensors) -> None:
         """Copy other feeds of the same shapes to the device."""
+        self._on_device()
         for name, array in feeds.items():
             self._gpu.to_device(self._buffers[name].address, np.ascontiguousarray(array), self._stream)
 
@@ -239,23 +234,31 @@ class TensorRtLaunch:
         if not self._stream:
             return
         stream, self._stream = self._stream, 0
-        # What failed in a run fails again here, and was told then.
-        with suppress(CudaError):
-            self._gpu.use()
-            self._gpu.wait(stream)
-        if self._recorded:
-            self._gpu.end_replay(self._recorded)
-        self._recorded = 0
-        self._context = None
-        self._also_kept = ()
-        for each in self._buffers.values():
-            self._gpu.free(each.address)
-        self._buffers.clear()
-        self._gpu.end_stream(stream)
+        # Python may call this wherever it likes, in the middle of what the thread does on another device too.
+        with self._gpu.borrowed():
+            # What failed in a run fails again here, and was told then.
+            with suppress(CudaError):
+                self._gpu.wait(stream)
+            if self._recorded:
+                self._gpu.end_replay(self._recorded)
+            self._recorded = 0
+            self._context = None
+            self._also_kept = ()
+            for each in self._buffers.values():
+                self._gpu.free(each.address)
+            self._buffers.clear()
+            self._gpu.end_stream(stream)
 
     def __del__(self) -> None:
         # A launch that nobody holds would keep its memory until the session goes.
         self.close()
+
+    def _on_device(self) -> api.IExecutionContext:
+        """The context, and this thread on its device. Raises ``ValueError`` if the session is closed."""
+        if self._context is None:
+            raise ValueError("the session is closed")
+        self._gpu.use()
+        return self._context
 
     def _settle_shapes(self, engine: Engine, context: api.IExecutionContext, feeds: Tensors) -> None:
         profile = engine.profile_for({name: array.shape for name, array in feeds.items()})

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cnnport.artifact import Artifact, TensorSpec
 from cnnport.errors import CnnportError
 from cnnport.metadata import at_native_size
+from cnnport.runtimes.build import for_batch
 from cnnport.runtimes.engine_file import is_engine
 from cnnport.runtimes.protocol import Options
 from cnnport.runtimes.settings import Setting, settle
@@ -76,7 +77,6 @@ class Wishes:
         cache: Whether engines are kept.
         cuda_graph: Whether runs are recorded and replayed.
         refit: Whether the engine's weights can be replaced.
-        refit_from: Path of an engine to take; empty to build.
         version_compatible: Whether later releases of the same major run the engine.
         hardware: Which other GPUs run it.
         computes: Compute capabilities, as ``8.9``, that RTX builds for; empty for its own choice.
@@ -92,11 +92,17 @@ class Wishes:
     cache: bool
     cuda_graph: bool
     refit: bool
-    refit_from: str
     version_compatible: bool
     hardware: str
     computes: tuple[str, ...]
     specialize: str
+
+    def settled(self, artifact: Artifact) -> Artifact:
+        """The file with those sizes fixed of which an engine is to take one alone."""
+        first = self.batches[0]
+        batch = first.least if len(self.batches) == 1 and first.least == first.most else None
+        sizes = {name: each.least for name, each in self.sizes.items() if each.least == each.most}
+        return for_batch(artifact, batch).with_sizes(sizes)
 
     def engine_key(self) -> str:
         """The part that decides what engine comes of a file, as text."""
@@ -163,7 +169,6 @@ def read_wishes(runtime: str, declared: Sequence[Setting], artifact: Artifact, o
         cache=given.flag("cache"),
         cuda_graph=given.flag("cuda_graph"),
         refit=given.flag("refit"),
-        refit_from=given.text("refit_from"),
         version_compatible=text("version_compatible", "0") == "1",
         hardware=text("hardware", "none"),
         computes=_computes(text("compute_capability", "")),

@@ -186,7 +186,8 @@ def _settled(subject: Subject, optimized: ModelProto, passes: Sequence[Pass], na
     if again is not optimized:
         busy = ", ".join(report.name for report in reports if report.rewrites)
         raise Broken("not settled", f"{busy} finds more in what {names} left")
-    twin, _ = optimize(subject.model, passes)
+    # With a check after each pass: another way through the engine, to the same.
+    twin, _ = optimize(subject.model, passes, verify=lambda candidate: None)
     if twin.SerializeToString(deterministic=True) != optimized.SerializeToString(deterministic=True):
         raise Broken("not the same twice", f"{names} gives other bytes the second time")
 
