@@ -55,7 +55,7 @@ class Artifact:
         sha256: Of the file's bytes.
         model: The zoo name that the file was exported from, or the file's stem.
         opset: Version of the default operator set.
-        precision: ``fp32``, ``fp16`` or ``int8``.
+        precision: ``fp32``, ``fp16``, ``bf16`` or ``int8``.
         target: The runtime that the graph was written for, or ``portable``.
         inputs: Graph inputs, initializers left out.
         outputs: Graph outputs.

@@ -70,7 +70,7 @@ def classify(
     """
     if reason := misfit(artifact, runtime):
         raise ArtifactError(reason)
-    preprocess = preprocess_of(artifact) or _assumed(artifact)
+    preprocess = preprocess_of(artifact) or assumed_preprocess(artifact)
     labels = labels_of(artifact)
     spec = artifact.inputs[0]
     size = _BATCH if spec.dynamic_batch else int(spec.shape[0])
@@ -137,7 +137,12 @@ def _scores(artifact: Artifact) -> str:
     return chosen.name
 
 
-def _assumed(artifact: Artifact) -> Preprocess:
+def assumed_preprocess(artifact: Artifact) -> Preprocess:
+    """ImageNet's at the file's own size, for a file that does not say what it wants.
+
+    Raises:
+        ArtifactError: If it takes anything but one batch of RGB images.
+    """
     specs = at_native_size(artifact).inputs
     if (
         len(specs) != 1

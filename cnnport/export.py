@@ -4,6 +4,7 @@ The steps, each with its own module: find the source, load weights, capture with
 run the graph passes, verify against PyTorch, describe, write. Nothing is written unless the check passes.
 """
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, FeedEr
 from cnnport.files import check_writable
 from cnnport.graphs import DEFAULT_PASSES, Pass, PassReport, count_ops, optimize
 from cnnport.graphs.convert_opset import check_supported, convert_opset, problem
+from cnnport.graphs.half import check_opset
 from cnnport.graphs.simplify import simplify
+from cnnport.half_precision import to_half
+from cnnport.halved import Halved, format_of, metadata_of
 from cnnport.metadata import (
     FORMAT,
     Golden,
@@ -29,6 +33,7 @@ from cnnport.metadata import (
     to_json,
     tool_versions,
 )
+from cnnport.offload import compact, set_aside
 from cnnport.onnxfile import read_artifact, write_model
 from cnnport.runtimes import require_runtime
 from cnnport.source import Source, find_source
@@ -70,7 +75,8 @@ class Exported:
         artifact: The file.
         steps: In order, from torch.onnx to the last pass.
         passes: What each graph pass did, those that were refused included.
-        verdict: The check of the finished graph against PyTorch.
+        verdict: The check of the finished graph, in float32, against PyTorch.
+        halved: How it became half, and the check of that against float32; None for files in float32.
         weights: Where the weights came from.
         seconds: From start to the file in place.
     """
@@ -79,6 +85,7 @@ class Exported:
     steps: tuple[Step, ...]
     passes: tuple[PassReport, ...]
     verdict: "Verdict"
+    halved: Halved | None
     weights: LoadedWeights
     seconds: float
 
@@ -118,6 +125,8 @@ def export(
     in_channels: int | None = None,
     passes: tuple[Pass, ...] = DEFAULT_PASSES,
     target: str = "portable",
+    precision: str = "fp32",
+    io_dtype: str = "fp32",
     dense: bool = False,
     overwrite: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
@@ -138,6 +147,8 @@ def export(
         in_channels: None for the network's own.
         passes: Graph passes, in order.
         target: The runtime that they were chosen for, as the file is to state.
+        precision: ``fp32``, ``fp16`` or ``bf16``.
+        io_dtype: ``fp32``, or ``fp16`` for float16 inputs and outputs too.
         dense: Whether to export the network's fully convolutional form, for images from its native size on.
         overwrite: Whether an existing file may be replaced.
         on_step: Told the name of each step when it begins.
@@ -158,6 +169,9 @@ def export(
     if image_size is not None and min(image_size) < 1:
         raise ModelError(f"an image of {image_size[0]}x{image_size[1]} has no pixels")
     check_supported(opset)
+    half = format_of(precision, io_dtype)
+    if half is not None:
+        check_opset(half, opset)
     # Verification is not optional: better to say so before the work than after it.
     require_runtime("ort-cpu")
 
@@ -183,14 +197,33 @@ def export(
         raise CheckFailedError(
             f"{model}: the ONNX graph does not compute what PyTorch computes: {verdict}\nnothing was written"
         )
-    on_step("write")
-    write_model(graph, path, _describe(prepared, reference, verdict, opset, target, reports))
+    with tempfile.TemporaryDirectory(prefix="cnnport-", ignore_cleanup_errors=True) as name:
+        folder, halved = Path(name), None
+        if half is not None:
+            began = time.perf_counter()
+            set_aside(graph, folder, "float32.data")
+            feeds = [reference.feeds(case) for case in range(reference.quick)]
+            # ONNX Runtime takes parameters of another type beside halves; OpenVINO refuses them.
+            graph, halved = to_half(
+                compact(graph),
+                folder,
+                half,
+                feeds,
+                half_io=io_dtype != "fp32",
+                mixed=target == "ort",
+                on_step=on_step,
+            )
+            steps = (*steps, Step(precision, time.perf_counter() - began, count_ops(graph)))
+        on_step("write")
+        metadata = _describe(prepared, reference, verdict, halved, opset, target, reports)
+        write_model(graph, path, metadata, folder if halved is not None else None)
     del graph
     return Exported(
         artifact=read_artifact(path),
         steps=steps,
         passes=reports,
         verdict=verdict,
+        halved=halved,
         weights=prepared.weights,
         seconds=time.perf_counter() - started,
     )
@@ -345,6 +378,7 @@ def _describe(
     prepared: _Prepared,
     reference: "Reference",
     verdict: "Verdict",
+    halved: Halved | None,
     opset: int,
     target: str,
     reports: tuple[PassReport, ...],
@@ -353,6 +387,9 @@ def _describe(
     outputs = reference.outputs[0]
     first = reference.cases[0]
     slack = _GOLDEN_SLACK * max(FP32_TOLERANCE, verdict.worst.error)
+    if halved is not None:
+        # The golden output is what PyTorch gives in float32; a runtime may hold halves or not.
+        slack += halved.tolerance
     golden = Golden(
         seed=first.seed,
         batch=first.batch,
@@ -372,6 +409,7 @@ def _describe(
         "cnnport.versions": to_json(tool_versions()),
         **origin_to_metadata(prepared.origin),
         **golden_to_metadata(golden),
+        **(metadata_of(halved) if halved is not None else {}),
     }
     channels, *size = prepared.input_shape
     if prepared.any_size:

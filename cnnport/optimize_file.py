@@ -133,7 +133,7 @@ def optimize_file(
     on_step("read")
     model, size, is_split = _load(source)
     stated = artifact_of(model, source)
-    _check_own(stated, model, is_split)
+    check_own(stated, model, is_split)
     ops_before = count_ops(model)
     notes = [f"{source.name} has its weights in another file, {path.name} has them in itself"] * is_split
     frozen, old = len(overridable(model)), model.ir_version
@@ -198,8 +198,17 @@ def optimize_file(
     )
 
 
-def _check_own(stated: Artifact, model: "onnx.ModelProto", is_split: bool) -> None:
-    """A file that cnnport made has to be as it was: a fault must not get a checksum that fits."""
+def check_own(stated: Artifact, model: "onnx.ModelProto", is_split: bool) -> None:
+    """A file that cnnport made has to be as it was: a fault must not get a checksum that fits.
+
+    Args:
+        stated: What the file says of itself.
+        model: Its graph, with the weights.
+        is_split: Whether weights lie in another file.
+
+    Raises:
+        CheckFailedError: If it is not.
+    """
     claimed = stated.metadata.get(CHECKSUM_KEY)
     if claimed is None:
         return

@@ -21,6 +21,7 @@ from cnnport.cli.options import (
 
 if TYPE_CHECKING:
     from cnnport.export import Exported
+    from cnnport.halved import Halved
 
 
 def export(
@@ -53,6 +54,17 @@ def export(
     ] = None,
     target: Target = None,
     passes: Passes = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            "--precision",
+            metavar="fp32|fp16|bf16",
+            help="What the file computes in; what that would break stays fp32.",
+        ),
+    ] = "fp32",
+    io_dtype: Annotated[
+        str, typer.Option("--io-dtype", metavar="fp32|fp16", help="Of the file's inputs and outputs.")
+    ] = "fp32",
     dense: Annotated[
         bool,
         typer.Option(
@@ -88,6 +100,8 @@ def export(
             in_channels=in_channels,
             passes=chosen,
             target=goal,
+            precision=precision,
+            io_dtype=io_dtype,
             dense=dense,
             overwrite=overwrite,
             on_step=progress.step,
@@ -98,6 +112,8 @@ def export(
     for report in done.passes:
         if report.refused:
             console.note(f"warning: pass {report.name} was rolled back: {report.refused}")
+    if done.halved is not None and done.halved.note:
+        console.note(f"note: {done.halved.note}")
     if json:
         console.print_json(_as_json(done))
     else:
@@ -129,6 +145,9 @@ def _print(done: "Exported") -> None:
     size = done.artifact.path.stat().st_size
     out.print(f"weights   {done.weights.kind} ({done.weights.origin})")
     out.print(f"verified  against PyTorch: {done.verdict}")
+    if done.halved is not None:
+        out.print(f"precision {done.halved}")
+        out.print(f"verified  against float32, rounding as halves do: {done.halved.difference}")
     place = f"{done.artifact.path}  {console.megabytes(size)}  opset {done.artifact.opset}"
     out.print(f"written   {place}  {done.seconds:.1f} s")
 
@@ -166,6 +185,27 @@ def _as_json(done: "Exported") -> dict[str, Any]:
             "where": done.verdict.where,
             "note": done.verdict.note,
         },
+        "half": _halved_as_json(done.halved),
         "peak_memory_bytes": peak_memory_bytes(),
         "seconds": done.seconds,
+    }
+
+
+def _halved_as_json(halved: "Halved | None") -> dict[str, Any] | None:
+    if halved is None:
+        return None
+    done = halved.conversion
+    return {
+        "precision": halved.half.name,
+        "io_dtype": halved.half.name if halved.half_io else "fp32",
+        "nodes": done.half,
+        "casts": done.casts,
+        "kept": dict(done.kept),
+        "spared": list(done.spared),
+        "weakened_constants": {name: list(counts) for name, counts in done.weakened.items()},
+        "max_abs": halved.difference.max_abs,
+        "error_in_std": halved.difference.error,
+        "weights_error_in_std": halved.weights_error,
+        "tolerance_in_std": halved.tolerance,
+        "note": halved.note,
     }

@@ -1,0 +1,1 @@
+"""What integer kernels want of a graph before it is quantized, and float kernels do not."""
