@@ -44,7 +44,7 @@ types: $(VENV)/dev.done
 check: lint types test
 
 train: $(VENV)/dev.done
-	$(BIN)/python examples/train_digits.py
+	$(BIN)/python examples/train_digits.py --jobs 2
 
 # Every definition against tests/data/golden_outputs.json, of which the tests check the cheap part; an hour or more.
 golden: $(VENV)/dev.done

@@ -1,23 +1,23 @@
-"""The handwritten digits, the weights trained on them, and the training."""
+"""The handwritten digits, and the training on them. What came of it is in test_digits_weights.py."""
 
 import dataclasses
 import hashlib
-import importlib.util
 import re
 import sys
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 
+import digits_training as training
+import train_digits
 from cnnport import registry
 from cnnport.digits import load_digits
 from cnnport.errors import CnnportError
-from cnnport.images import load_batch, preprocess_image
+from cnnport.images import preprocess_image
+from digits_recipes import RECIPES
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SPEC = registry.get("lenet5")
@@ -26,30 +26,6 @@ SPEC = registry.get("lenet5")
 @pytest.fixture(scope="module")
 def digits():
     return load_digits()
-
-
-@pytest.fixture(scope="module")
-def training():
-    """The example script as a module; importing it trains nothing."""
-    spec = importlib.util.spec_from_file_location("train_digits", EXAMPLES / "train_digits.py")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up by name.
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-@pytest.fixture(scope="module")
-def packaged():
-    return Path(str(resources.files("cnnport.data") / "weights" / SPEC.weights.filename))
-
-
-@pytest.fixture(scope="module")
-def trained(packaged):
-    model = SPEC.build()
-    model.load_state_dict(load_file(packaged), strict=True)
-    return model.eval()
 
 
 # ---- The data
@@ -119,85 +95,52 @@ def test_normalisation_is_the_training_splits(digits):
     assert SPEC.preprocess.std == (round(float(np.std(pixels)), 4),)
 
 
-# ---- The packaged weights
-
-
-def test_packaged_file_is_small_and_the_catalogues(packaged):
-    data = packaged.read_bytes()
-    assert len(data) < 300_000
-    assert hashlib.sha256(data).hexdigest() == SPEC.weights.sha256
-
-
-def test_held_out_accuracy_is_the_catalogues(digits, training, trained):
-    inputs = training.make_inputs(digits.test_images, SPEC.preprocess)
-    reached = training.accuracy(trained, inputs, torch.from_numpy(digits.test_labels))
-    assert reached >= 98.5
-    assert reached == pytest.approx(SPEC.weights.top1)
-
-
-def test_accuracy_of_an_untrained_network_is_chance(digits, training):
-    torch.manual_seed(0)
-    inputs = training.make_inputs(digits.test_images, SPEC.preprocess)
-    assert training.accuracy(SPEC.build(), inputs, torch.from_numpy(digits.test_labels)) < 30
-
-
-def test_shipped_scans(digits, trained):
-    paths = sorted((EXAMPLES / "digits").glob("*.png"))
-    labels, indices = zip(*(map(int, path.stem.split("_")) for path in paths), strict=True)
-    assert labels == tuple(range(10))
-    for path, label, index in zip(paths, labels, indices, strict=True):
-        (place,) = np.flatnonzero(digits.test_indices == index)
-        assert digits.test_labels[place] == label
-        with Image.open(path) as image:
-            assert image.mode == "L"
-            np.testing.assert_array_equal(np.asarray(image), digits.test_images[place])
-    with torch.inference_mode():
-        logits = trained(torch.from_numpy(load_batch(paths, SPEC.preprocess)))
-    assert logits.argmax(1).tolist() == list(labels)
-
-
-def test_shipped_scans_are_what_the_example_writes(tmp_path, training):
-    training.write_scans(tmp_path)
-    written = sorted(path.name for path in tmp_path.iterdir())
-    assert written == sorted(path.name for path in (EXAMPLES / "digits").glob("*.png"))
+def test_shipped_scans_are_what_the_example_writes(tmp_path):
+    train_digits.write_scans(tmp_path)
+    shipped = sorted((EXAMPLES / "digits").glob("*.png"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [path.name for path in shipped]
+    for path in shipped:
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(tmp_path / path.name)), np.asarray(Image.open(path))
+        )
 
 
 # ---- The training
 
 
-def short(training, **changes):
-    return dataclasses.replace(training.LENET5, epochs=1, **changes)
+def short(**changes):
+    return dataclasses.replace(RECIPES["lenet5"], epochs=1, **changes)
 
 
-def run(digits, training, seed=0, recipe=None):
+def run(digits, seed=0, recipe=None):
     return training.train(
         SPEC.build,
         training.make_inputs(digits.train_images[:300], SPEC.preprocess),
         torch.from_numpy(digits.train_labels[:300]),
         background=training.black(SPEC.preprocess),
-        recipe=recipe or short(training),
+        recipe=recipe or short(),
         seed=seed,
     ).state_dict()
 
 
-def test_training_is_reproducible_whatever_the_threads(digits, training):
+def test_training_is_reproducible_whatever_the_threads(digits):
     before = torch.get_num_threads()
     states = []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
             torch.manual_seed(threads)
-            states.append(run(digits, training))
+            states.append(run(digits))
             assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
     assert not torch.are_deterministic_algorithms_enabled()
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-    other = run(digits, training, seed=1)
+    other = run(digits, seed=1)
     assert not any(torch.equal(states[0][key], other[key]) for key in other)
 
 
-def test_training_learns(digits, training):
+def test_training_learns(digits):
     inputs = training.make_inputs(digits.train_images, SPEC.preprocess)
     labels = torch.from_numpy(digits.train_labels)
     losses = []
@@ -206,7 +149,7 @@ def test_training_learns(digits, training):
         inputs,
         labels,
         background=training.black(SPEC.preprocess),
-        recipe=dataclasses.replace(training.LENET5, epochs=8),
+        recipe=dataclasses.replace(RECIPES["lenet5"], epochs=8),
         seed=0,
         report=lambda _, loss: losses.append(loss),
     )
@@ -216,20 +159,70 @@ def test_training_learns(digits, training):
     assert not model.training
 
 
-def test_augmentation_moves_ink_and_fills_with_paper(digits, training):
+def test_augmentation_moves_ink_and_fills_with_paper(digits):
     inputs = training.make_inputs(digits.train_images[:50], SPEC.preprocess)
     background = training.black(SPEC.preprocess)
-    none = short(training, rotation_degrees=0, scale=0, shear=0, shift=0, elastic=0)
+    none = short(rotation_degrees=0, scale=0, shear=0, shift=0, elastic=0)
     torch.testing.assert_close(training.augment(inputs, background, none), inputs, atol=1e-4, rtol=0)
-    moved = training.augment(inputs, background, short(training))
+    moved = training.augment(inputs, background, short())
     assert moved.shape == inputs.shape
     assert (moved - inputs).abs().mean() > 0.1
     assert moved.min() >= background - 1e-4
-    far = training.augment(inputs, background, short(training, shift=1.0)).flatten(1)
+    far = training.augment(inputs, background, short(shift=1.0)).flatten(1)
     # Some are out of sight: what is left is paper.
     assert (far.amax(1) <= background + 1e-4).any()
 
 
-def test_black_is_what_an_empty_scan_becomes(training):
+def test_black_is_what_an_empty_scan_becomes():
     empty = preprocess_image(Image.new("L", (8, 8)), SPEC.preprocess)
     np.testing.assert_allclose(empty, training.black(SPEC.preprocess), rtol=1e-6)
+
+
+def test_initializations_keep_what_they_are_for():
+    """He's variance is 2 / fan_in; Glorot's, of a layer with as many outputs as inputs, half of that; no bias."""
+    layer = torch.nn.Conv2d(256, 256, 1)
+    for how, variance in (("he", 2 / 256), ("glorot", 1 / 256)):
+        torch.manual_seed(0)
+        training.initialize(layer, how)
+        assert layer.weight.var().item() == pytest.approx(variance, rel=0.05)
+        assert not layer.bias.any()
+
+
+# ---- The command
+
+
+def run_command(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["train_digits.py", *map(str, arguments)])
+    train_digits.main()
+
+
+def test_the_file_holds_the_recipe_and_loads(tmp_path, digits, monkeypatch, capsys):
+    """The whole way of the command, but for the length of the training."""
+    from safetensors import safe_open
+
+    from cnnport.weights import load_weights
+
+    monkeypatch.setitem(RECIPES, "digits_mobilenet_v1", dataclasses.replace(RECIPES["lenet5"], epochs=1))
+    train_digits.write_weights("digits_mobilenet_v1", tmp_path, seed=3)
+    (path,) = tmp_path.iterdir()
+    printed = capsys.readouterr().out
+    assert hashlib.sha256(path.read_bytes()).hexdigest() in printed
+    with safe_open(path, "pt") as file:
+        assert file.metadata() == {"recipe": train_digits.described(RECIPES["digits_mobilenet_v1"], 3)}
+        names = list(file.keys())
+    assert names
+    assert not any("num_batches_tracked" in each for each in names)
+    spec = registry.get("digits_mobilenet_v1")
+    module = spec.build()
+    loaded = load_weights(module, spec, str(path), input_shape=spec.input_shape)
+    assert (loaded.kind, loaded.warning) == ("file", None)
+    inputs = training.make_inputs(digits.test_images, spec.preprocess)
+    reached = training.accuracy(module, inputs, torch.from_numpy(digits.test_labels))
+    assert f"{reached:.1f} % of 500 held-out scans" in printed
+
+
+def test_a_network_without_recipe_is_refused(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as caught:
+        run_command(monkeypatch, "resnet18")
+    assert caught.value.code == 2
+    assert "there is no recipe for resnet18" in capsys.readouterr().err

@@ -220,7 +220,10 @@ class _Run:
             low, high, sample = float(array.min()), float(array.max()), _sampled(array)
         else:
             assert tap.greatest is not None
+            assert tap.mean is not None
             assert tap.sample is not None
+            if not np.isfinite(found[tap.mean]).all():
+                return False
             low = float(found[tap.least].min()) if tap.least is not None else 0.0
             high, sample = float(read(tap.greatest).max()), read(tap.sample)
         counter.reach(low, high)

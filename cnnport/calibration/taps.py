@@ -6,10 +6,11 @@ operators that read that layout as it is:
 
 - GlobalMaxPool gives the greatest number of each channel. ReduceMin gives the least, where the operators before do
   not tell already that it is no less than zero: behind Relu, as most are.
-- A depthwise convolution takes one number out of each cell of s x s: its kernel is one where that number lies and
-  zero elsewhere, so the product is exact. Each channel has another place, all of them evenly; borders, which zero
-  padding makes different, are in the sample as often as in the map. Cells are larger by what does not divide: they
-  overlap, and every number is in one. A NaN or an infinity therefore makes the sample NaN.
+- GlobalAveragePool gives a NaN or an infinity for each channel that has one, which maxima may pass over.
+- A depthwise convolution takes one number out of each cell of s x s: its kernel of 2 x 2, spread over half of a cell,
+  is one in one corner and zero in the others, so the product is exact and little is read. The corner differs from
+  channel to channel: as often at the cell's edge as the map has numbers at its own edge, where padding makes them
+  different, and otherwise in the cell's middle.
 
 Small values, and those of which too little is known, leave the graph as they are.
 """
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from cnnport.errors import ArtifactError, UnknownNameError
 from cnnport.graphs.bounds import bounds_of
@@ -30,7 +32,7 @@ SAMPLE = 16_384
 
 # Of channels in ONNX Runtime's blocked layouts, which have 4, 8 or 16.
 _BLOCK = 16
-_GOLDEN = (math.sqrt(5) - 1) / 2
+_IRRATIONAL = ((math.sqrt(5) - 1) / 2, math.sqrt(2) - 1)
 # A map of which one number in 64 x 64 is still too many is no image.
 _LARGEST_CELL = 64
 
@@ -41,9 +43,10 @@ class Tap:
 
     Attributes:
         value: The value's name.
-        whole: Graph input or output that has all of it; None if it has the three others.
+        whole: Graph input or output that has all of it; None if it has the others.
         greatest: Output with the greatest numbers of each channel.
         least: Output with the least number of all; None where there is nothing below zero.
+        mean: Output with the mean of each channel, which is finite if all numbers are.
         sample: Output with some numbers.
     """
 
@@ -51,6 +54,7 @@ class Tap:
     whole: str | None = None
     greatest: str | None = None
     least: str | None = None
+    mean: str | None = None
     sample: str | None = None
 
 
@@ -138,14 +142,24 @@ def _look_inside(
     low, _ = bounds_of(value, opset_of(model))
     least = None if low >= 0 else add("ReduceMin", [value], "least", keepdims=0)
     greatest = add("GlobalMaxPool", [value], "greatest")
-    channels, height, width = sizes
-    side = _cell(*sizes)
-    kernel = [side + height % side, side + width % side]
-    weight = np.zeros((channels, 1, kernel[0] * kernel[1]), np.float32)
-    places = np.floor(np.arange(1, channels + 1) * _GOLDEN % 1 * weight.shape[-1]).astype(np.int64)
-    weight[np.arange(channels), 0, places] = 1
-    held = ir.Value(name=fresh(f"{name}/kernel"), const_value=ir.tensor(weight.reshape(channels, 1, *kernel)))
-    held.type, held.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape([channels, 1, *kernel])
+    mean = add("GlobalAveragePool", [value], "mean")
+    channels, side = sizes[0], _cell(*sizes)
+    weight = _corners(channels, side)
+    held = ir.Value(name=fresh(f"{name}/kernel"), const_value=ir.tensor(weight))
+    held.type, held.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape(weight.shape)
     graph.register_initializer(held)
-    sample = add("Conv", [value, held], "sample", group=channels, kernel_shape=kernel, strides=[side, side])
-    return Tap(name, None, greatest, least, sample)
+    spread = max(1, side // 2)
+    shape = {"kernel_shape": [*weight.shape[2:]], "dilations": [spread, spread], "strides": [side, side]}
+    sample = add("Conv", [value, held], "sample", group=channels, **shape)
+    return Tap(name, None, greatest, least, mean, sample)
+
+
+def _corners(channels: int, side: int) -> NDArray[np.float32]:
+    """One kernel for each channel, which is one in one place."""
+    corners = min(side, 2)
+    weight = np.zeros((channels, 1, corners, corners), np.float32)
+    # Multiples of two irrational numbers are spread evenly. A map has two edges, and a cell one.
+    numbers = np.arange(1, channels + 1)[:, None] * np.array(_IRRATIONAL) % 1
+    rows, columns = np.where(numbers < min(2 / side, 1 / 2), 0, corners - 1).T
+    weight[np.arange(channels), 0, rows, columns] = 1
+    return weight

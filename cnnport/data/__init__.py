@@ -5,5 +5,5 @@ imagenet_labels.txt: the 1,000 classes of ImageNet-1k in index order, short uniq
 cifar10_labels.txt, cifar100_labels.txt: the classes of CIFAR-10 and the fine classes of CIFAR-100 in index order.
 digits_labels.txt: the ten digits.
 documents.json: what the five documents that the zoo was made from state of each network, and where they err.
-weights/lenet5_digits.safetensors: made by examples/train_digits.py.
+weights/*.safetensors: made by examples/train_digits.py; each says in its metadata by which recipe.
 """

@@ -57,10 +57,15 @@ def _torchvision(filename: str, top1: float) -> OfficialWeights:
     )
 
 
+def _digits(filename: str, sha256: str, top1: float) -> OfficialWeights:
+    # Made by examples/train_digits.py.
+    return OfficialWeights(filename, sha256, top1, "500 held-out scans of scikit-learn's handwritten digits")
+
+
 # fmt: off
 CATALOGUE: tuple[ModelSpec, ...] = (
     # lenet
-    _net("lenet5", "lenet", tasks.DIGITS, 61_706, 416_520, papers.LENET, OfficialWeights("lenet5_digits.safetensors", "f164e7f7f1fdad801d9a8cdefcac1b18a871f0bbb17ce6ca90b5f3e6ef93ce78", 99.4, "500 held-out scans of scikit-learn's handwritten digits")),
+    _net("lenet5", "lenet", tasks.DIGITS, 61_706, 416_520, papers.LENET, _digits("lenet5_digits.safetensors", "803991a9af21d3f35db21085ba9a4b430e24bfcb8a87faa2e4be504ad09133b0", 99.4)),
     _net("lenet5_1998", "lenet", tasks.DIGITS, 60_000, 325_680, papers.LENET),
     _net("lenet5_caffe", "lenet", tasks.MNIST, 431_080, 2_293_000, papers.DEEP_COMPRESSION),
     _net("lenet_300_100", "lenet", tasks.MNIST, 266_610, 266_200, papers.DEEP_COMPRESSION),
@@ -103,6 +108,7 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     # inception
     _net("inception_v1", "inception", tasks.IMAGENET, 6_998_552, 1_582_671_872, papers.INCEPTION_V1, aliases=("googlenet_caffe",), params_with_aux=13_378_280),
     _net("googlenet", "inception", tasks.GOOGLENET, 6_624_904, 1_498_376_192, papers.INCEPTION_V1, _torchvision("googlenet-1378be20.pth", 69.778), params_with_aux=13_004_888),
+    _net("digits_inception", "inception", tasks.DIGITS, 58_243, 1_405_460, papers.INCEPTION_V1, _digits("digits_inception.safetensors", "10400f30e0469ca4bc98a4c855e9cc5c56e02dfe4732becdfa7ab25112db9490", 99)),
     _net("inception_v2", "inception", tasks.IMAGENET, 11_295_240, 2_032_600_064, papers.INCEPTION_V2, aliases=("bn_inception",)),
     _net("inception_v2_paper", "inception", tasks.IMAGENET, 11_285_224, 2_032_600_064, papers.INCEPTION_V2),
     _net("inception_v3", "inception", tasks.INCEPTION_V3, 23_834_568, 5_713_216_096, papers.INCEPTION_V3, _torchvision("inception_v3_google-0cc3c7bd.pth", 77.294), params_with_aux=27_161_264),
@@ -135,6 +141,7 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("resnet1202_cifar10", "resnet", tasks.CIFAR10, 19_421_274, 2_829_238_912, papers.RESNET),
     _net("plain20_cifar10", "resnet", tasks.CIFAR10, 269_722, 40_551_040, papers.RESNET),
     _net("plain56_cifar10", "resnet", tasks.CIFAR10, 853_018, 125_485_696, papers.RESNET),
+    _net("digits_resnet", "resnet", tasks.DIGITS, 29_574, 4_313_248, papers.RESNET, _digits("digits_resnet.safetensors", "acfc981ba325caa43aa71312bb5bc3f8fcf2349ab9d893f9b614142597efd02a", 98.8)),
     # preact
     _net("resnet110_const_scale_cifar10", "preact", tasks.CIFAR10, 1_727_962, 252_887_680, papers.PREACT),
     _net("resnet110_excl_gate_cifar10", "preact", tasks.CIFAR10, 1_826_746, 267_043_456, papers.PREACT),
@@ -203,6 +210,7 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("se_inception_resnet_v2", "senet", tasks.INCEPTION, 64_387_444, 13_164_289_376, papers.SENET),
     _net("se_mobilenet_v1", "senet", tasks.IMAGENET, 4_718_044, 569_220_096, papers.SENET),
     _net("se_shufflenet_v1_g3", "senet", tasks.IMAGENET, 2_484_533, 138_071_088, papers.SENET),
+    _net("digits_se_resnet", "senet", tasks.DIGITS, 30_797, 4_330_472, papers.SENET, _digits("digits_se_resnet.safetensors", "ec87440184bb7848098b91474bf3d813e33f1143b39a59ebf8fbc99e2d870779", 99.4)),
     # densenet
     _net("densenet121", "densenet", tasks.IMAGENET, 7_978_856, 2_834_161_664, papers.DENSENET, _torchvision("densenet121-a639ec97.pth", 74.434)),
     _net("densenet169", "densenet", tasks.IMAGENET, 14_149_480, 3_359_843_328, papers.DENSENET, _torchvision("densenet169-b2777c0a.pth", 75.6)),
@@ -221,20 +229,24 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("densenet_c40_k12_cifar10", "densenet", tasks.CIFAR10, 578_090, 192_000_512, papers.DENSENET),
     _net("densenet_b100_k12_cifar10", "densenet", tasks.CIFAR10, 1_180_666, 363_222_816, papers.DENSENET),
     _net("densenet_c100_k12_cifar10", "densenet", tasks.CIFAR10, 4_013_370, 1_288_125_032, papers.DENSENET),
+    _net("digits_densenet", "densenet", tasks.DIGITS, 21_002, 8_040_888, papers.DENSENET, _digits("digits_densenet.safetensors", "dfb9f5d54eb15472d978f87f3339a72a9058e31ca14cb9d4d957a5cbaa4eafa6", 99)),
     # squeezenet
     _net("squeezenet1_0", "squeezenet", tasks.IMAGENET, 1_248_424, 818_924_576, papers.SQUEEZENET, _torchvision("squeezenet1_0-b66bff10.pth", 58.092)),
     _net("squeezenet1_1", "squeezenet", tasks.IMAGENET, 1_235_496, 349_151_936, papers.SQUEEZENET, _torchvision("squeezenet1_1-b8a52dc0.pth", 58.178)),
     _net("squeezenet1_0_simple_bypass", "squeezenet", tasks.IMAGENET, 1_248_424, 818_924_576, papers.SQUEEZENET),
     _net("squeezenet1_0_complex_bypass", "squeezenet", tasks.IMAGENET, 1_589_672, 1_165_298_720, papers.SQUEEZENET),
+    _net("digits_squeezenet", "squeezenet", tasks.DIGITS, 47_034, 1_521_664, papers.SQUEEZENET, _digits("digits_squeezenet.safetensors", "1aa16c3342a94ac206f97227b3e7fd3f87cd684181171b34989083397bd8c05a", 99.2)),
     # mobilenet
     _net("mobilenet_v1_x1_0", "mobilenet", tasks.IMAGENET, 4_231_976, 568_740_352, papers.MOBILENET_V1, aliases=("mobilenet_v1",)),
     _net("mobilenet_v1_x0_75", "mobilenet", tasks.IMAGENET, 2_585_560, 325_400_448, papers.MOBILENET_V1),
     _net("mobilenet_v1_x0_5", "mobilenet", tasks.IMAGENET, 1_331_592, 149_497_088, papers.MOBILENET_V1),
     _net("mobilenet_v1_x0_25", "mobilenet", tasks.IMAGENET, 470_072, 41_030_272, papers.MOBILENET_V1),
+    _net("digits_mobilenet_v1", "mobilenet", tasks.DIGITS, 58_698, 903_680, papers.MOBILENET_V1, _digits("digits_mobilenet_v1.safetensors", "223c89b405c86f901b1e258a0bfae3b5613b7345ea39c7759cbf2e643f542b70", 98.8)),
     _net("mobilenet_v2_x0_5", "mobilenet", tasks.IMAGENET, 1_968_680, 97_131_840, papers.MOBILENET_V2),
     _net("mobilenet_v2_x0_75", "mobilenet", tasks.IMAGENET, 2_636_424, 209_069_792, papers.MOBILENET_V2),
     _net("mobilenet_v2", "mobilenet", tasks.IMAGENET, 3_504_872, 300_774_272, papers.MOBILENET_V2, _torchvision("mobilenet_v2-7ebf99e0.pth", 72.154), resize=232),
     _net("mobilenet_v2_x1_4", "mobilenet", tasks.IMAGENET, 6_108_776, 582_195_824, papers.MOBILENET_V2),
+    _net("digits_mobilenet_v2", "mobilenet", tasks.DIGITS, 64_074, 1_839_680, papers.MOBILENET_V2, _digits("digits_mobilenet_v2.safetensors", "28cbc703aac13c489cc14156c5523d6f148ce580ab5770d3c747dc1b3aef8f98", 98.2)),
     _net("mobilenet_v3_large", "mobilenet", tasks.IMAGENET, 5_483_032, 216_589_760, papers.MOBILENET_V3, _torchvision("mobilenet_v3_large-5c1a4163.pth", 75.274), resize=232),
     _net("mobilenet_v3_small", "mobilenet", tasks.IMAGENET, 2_542_856, 56_510_400, papers.MOBILENET_V3, _torchvision("mobilenet_v3_small-047dcff4.pth", 67.668)),
     # shufflenet
@@ -252,10 +264,12 @@ CATALOGUE: tuple[ModelSpec, ...] = (
     _net("shufflenet_v1_g8_x0_5", "shufflenet", tasks.IMAGENET, 1_010_448, 40_469_760, papers.SHUFFLENET_V1),
     _net("shufflenet_v1_g8_x1_5", "shufflenet", tasks.IMAGENET, 4_268_952, 290_188_800, papers.SHUFFLENET_V1),
     _net("shufflenet_v1_g8_x2_0", "shufflenet", tasks.IMAGENET, 6_521_232, 521_942_016, papers.SHUFFLENET_V1),
+    _net("digits_shufflenet_v1", "shufflenet", tasks.DIGITS, 45_286, 601_728, papers.SHUFFLENET_V1, _digits("digits_shufflenet_v1.safetensors", "5e93bcdf2f02d5b1f13685993c7bef3cd503bdd5ab01b43576a6c905250b208e", 98.6)),
     _net("shufflenet_v2_x0_5", "shufflenet", tasks.IMAGENET, 1_366_792, 40_476_448, papers.SHUFFLENET_V2, _torchvision("shufflenetv2_x0.5-f707e7126e.pth", 60.552)),
     _net("shufflenet_v2_x1_0", "shufflenet", tasks.IMAGENET, 2_278_604, 144_907_992, papers.SHUFFLENET_V2, _torchvision("shufflenetv2_x1-5666bf0f80.pth", 69.362), aliases=("shufflenet_v2",)),
     _net("shufflenet_v2_x1_5", "shufflenet", tasks.IMAGENET, 3_503_624, 295_759_392, papers.SHUFFLENET_V2, _torchvision("shufflenetv2_x1_5-3c479a10.pth", 72.996), resize=232),
     _net("shufflenet_v2_x2_0", "shufflenet", tasks.IMAGENET, 7_393_996, 583_253_464, papers.SHUFFLENET_V2, _torchvision("shufflenetv2_x2_0-8be3c8ee.pth", 76.23), resize=232),
+    _net("digits_shufflenet_v2", "shufflenet", tasks.DIGITS, 53_362, 640_832, papers.SHUFFLENET_V2, _digits("digits_shufflenet_v2.safetensors", "6c0112979341f7bb58bd7cf9d38e66435f27f0d583510537882fb2aea0bdb3ed", 100)),
     # capsnet
     _net("capsnet_mnist", "capsnet", tasks.MNIST, 8_215_568, 201_793_536, papers.CAPSNET, output_name="lengths"),
     _net("capsnet_mnist_norecon", "capsnet", tasks.MNIST, 6_804_224, 201_793_536, papers.CAPSNET, output_name="lengths"),

@@ -272,6 +272,11 @@ def densenet_c100_k12_cifar10(*, num_classes: int = 10, in_channels: int = 3) ->
     return _cifar(100, 12, num_classes=num_classes, in_channels=in_channels, compress=True)
 
 
+def digits_densenet(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """DenseNet-BC for 32 x 32 images, depth 40, growth rate 4."""
+    return _cifar(40, 4, num_classes=num_classes, in_channels=in_channels, bottleneck=True, compress=True)
+
+
 def rename_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """From the names of the published checkpoints, ``denselayer1.norm.1.weight``, to ``denselayer1.norm1.weight``."""
     return {_OLD_NAME.sub(r"\1\2", name): value for name, value in state.items()}

@@ -43,45 +43,65 @@ class InceptionV1(nn.Module):
 
     ``normalised``: torchvision's port with batch norm in place of local response normalization. It descends from
     TensorFlow's, which has 3 x 3 kernels in the 5 x 5 branch and a last pooling of 2 x 2. Otherwise: the network of
-    the paper as Caffe's bvlc_googlenet has it.
+    the paper as Caffe's bvlc_googlenet has it. ``width`` scales the channels of every layer.
     """
 
-    def __init__(self, *, normalised: bool, aux: bool, num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self,
+        *,
+        normalised: bool,
+        aux: bool,
+        num_classes: int,
+        in_channels: int,
+        width: float = 1.0,
+        stem_stride: int = 2,
+    ) -> None:
+        """``stem_stride``: of the first convolution, 1 for 32 x 32 images."""
         super().__init__()
         unit = conv if normalised else biased_conv
         large = 3 if normalised else 5
 
-        def module(inputs: int, *widths: int) -> ModuleV1:
-            one, reduce3, three, reduce5, five, pooled = widths
-            return ModuleV1(inputs, (one, reduce3, three, reduce5, five, pooled), unit=unit, large=large)
+        def scaled(full: int) -> int:
+            return max(1, round(full * width))
+
+        stem, channels = scaled(64), scaled(192)
+
+        def module(*widths: int) -> ModuleV1:
+            nonlocal channels
+            one, reduce3, three, reduce5, five, pooled = map(scaled, widths)
+            made = ModuleV1(channels, (one, reduce3, three, reduce5, five, pooled), unit=unit, large=large)
+            channels = one + three + five + pooled
+            return made
 
         def auxiliary(inputs: int) -> AuxiliaryV1:
             pool = nn.AdaptiveAvgPool2d(4) if normalised else nn.AvgPool2d(5, stride=3)
             return AuxiliaryV1(pool, unit(inputs, 128, 1), num_classes)
 
-        self.conv1 = unit(in_channels, 64, 7, stride=2)
+        self.conv1 = unit(in_channels, stem, 7, stride=stem_stride)
         self.maxpool1 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.norm1 = nn.Identity() if normalised else LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
-        self.conv2 = unit(64, 64, 1)
-        self.conv3 = unit(64, 192, 3)
+        self.conv2 = unit(stem, stem, 1)
+        self.conv3 = unit(stem, channels, 3)
         self.norm2 = nn.Identity() if normalised else LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=1.0)
         self.maxpool2 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.inception3a = module(192, 64, 96, 128, 16, 32, 32)
-        self.inception3b = module(256, 128, 128, 192, 32, 96, 64)
+        self.inception3a = module(64, 96, 128, 16, 32, 32)
+        self.inception3b = module(128, 128, 192, 32, 96, 64)
         self.maxpool3 = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.inception4a = module(480, 192, 96, 208, 16, 48, 64)
-        self.inception4b = module(512, 160, 112, 224, 24, 64, 64)
-        self.inception4c = module(512, 128, 128, 256, 24, 64, 64)
-        self.inception4d = module(512, 112, 144, 288, 32, 64, 64)
-        self.inception4e = module(528, 256, 160, 320, 32, 128, 128)
+        self.inception4a = module(192, 96, 208, 16, 48, 64)
+        lower = channels
+        self.inception4b = module(160, 112, 224, 24, 64, 64)
+        self.inception4c = module(128, 128, 256, 24, 64, 64)
+        self.inception4d = module(112, 144, 288, 32, 64, 64)
+        upper = channels
+        self.inception4e = module(256, 160, 320, 32, 128, 128)
         self.maxpool4 = nn.MaxPool2d(2 if normalised else 3, stride=2, ceil_mode=True)
-        self.inception5a = module(832, 256, 160, 320, 32, 128, 128)
-        self.inception5b = module(832, 384, 192, 384, 48, 128, 128)
-        self.aux1 = auxiliary(512) if aux else None
-        self.aux2 = auxiliary(528) if aux else None
+        self.inception5a = module(256, 160, 320, 32, 128, 128)
+        self.inception5b = module(384, 192, 384, 48, 128, 128)
+        self.aux1 = auxiliary(lower) if aux else None
+        self.aux2 = auxiliary(upper) if aux else None
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.2 if normalised else 0.4)
-        self.fc = nn.Linear(1024, num_classes)
+        self.fc = nn.Linear(channels, num_classes)
 
     def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         """Logits, N x classes, of N x channels x 224 x 224 images; in training also those of the auxiliary heads."""
@@ -387,6 +407,13 @@ def inception_v1(*, num_classes: int = 1000, in_channels: int = 3, aux: bool = F
 def googlenet(*, num_classes: int = 1000, in_channels: int = 3, aux: bool = False) -> nn.Module:
     """GoogLeNet of torchvision: batch norm, 3 x 3 convolutions for the 5 x 5 ones; pixels scaled to -1..1."""
     return InceptionV1(normalised=True, aux=aux, num_classes=num_classes, in_channels=in_channels)
+
+
+def digits_inception(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """GoogLeNet with batch norm for 32 x 32 images, a tenth of the width."""
+    return InceptionV1(
+        normalised=True, aux=False, width=0.1, stem_stride=1, num_classes=num_classes, in_channels=in_channels
+    )
 
 
 def inception_v2(*, num_classes: int = 1000, in_channels: int = 3, after: After = nn.Identity) -> nn.Module:

@@ -92,11 +92,15 @@ class MobileNetV1(nn.Module):
         num_classes: int,
         in_channels: int,
         attention: Callable[[int], nn.Module] | None = None,
+        stem_stride: int = 2,
     ) -> None:
-        """``attention`` makes, from the channels, what follows each depthwise separable block."""
+        """``attention`` makes, from the channels, what follows each depthwise separable block.
+
+        ``stem_stride``: of the first convolution, 1 for 32 x 32 images.
+        """
         super().__init__()
         channels = int(32 * width)
-        blocks: list[nn.Module] = [nn.Sequential(*conv_bn(in_channels, channels, 3, stride=2))]
+        blocks: list[nn.Module] = [nn.Sequential(*conv_bn(in_channels, channels, 3, stride=stem_stride))]
         for outputs, stride in _V1_BLOCKS:
             blocks.append(_separable(channels, int(outputs * width), stride))
             channels = int(outputs * width)
@@ -155,12 +159,18 @@ class MobileNetV2(nn.Module):
         num_classes: int,
         in_channels: int,
         downsample: Callable[[int], nn.Module] | None = None,
+        last: int | None = None,
+        stem_stride: int = 2,
     ) -> None:
-        """``downsample``: see InvertedResidual; the first convolution keeps its stride."""
+        """``downsample``: see InvertedResidual; the first convolution keeps its stride.
+
+        ``last``: outputs of the last convolution, where ``width`` is not to say. ``stem_stride``: of the first
+        convolution, 1 for 32 x 32 images.
+        """
         super().__init__()
         channels = _round_channels(32 * width)
-        last = _round_channels(1280 * max(1.0, width))
-        stem = conv_bn(in_channels, channels, 3, stride=2, relu=False)
+        last = last or _round_channels(1280 * max(1.0, width))
+        stem = conv_bn(in_channels, channels, 3, stride=stem_stride, relu=False)
         features: list[nn.Module] = [nn.Sequential(*stem, nn.ReLU6(inplace=True))]
         for expansion, stage_channels, depth, first_stride in _V2_STAGES:
             outputs = _round_channels(stage_channels * width)
@@ -251,6 +261,11 @@ def mobilenet_v1_x1_0(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Mo
     return MobileNetV1(1.0, num_classes=num_classes, in_channels=in_channels)
 
 
+def digits_mobilenet_v1(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """MobileNet v1 for 32 x 32 images, an eighth of the width."""
+    return MobileNetV1(0.125, stem_stride=1, num_classes=num_classes, in_channels=in_channels)
+
+
 def mobilenet_v2_x0_5(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """MobileNet v2, half of the width."""
     return MobileNetV2(0.5, num_classes=num_classes, in_channels=in_channels)
@@ -269,6 +284,11 @@ def mobilenet_v2(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
 def mobilenet_v2_x1_4(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """MobileNet v2, 1.4 times the width."""
     return MobileNetV2(1.4, num_classes=num_classes, in_channels=in_channels)
+
+
+def digits_mobilenet_v2(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """MobileNet v2 for 32 x 32 images, an eighth of the width, but no layer narrower than 8 channels."""
+    return MobileNetV2(0.125, last=128, stem_stride=1, num_classes=num_classes, in_channels=in_channels)
 
 
 def mobilenet_v3_large(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:

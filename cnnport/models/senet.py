@@ -1,10 +1,11 @@
 """Squeeze-and-excitation networks. Hu et al., arXiv:1709.01507: hosts of other families whose channels are gated.
 
-Everywhere 16 channels are squeezed into one. Parameter names of the blocks and of SENet-154 are those of the Caffe
-checkpoints' ports in pretrainedmodels.
+16 channels are squeezed into one, but where there are few. Parameter names of the blocks and of SENet-154 are those
+of the Caffe checkpoints' ports in pretrainedmodels.
 """
 
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from cnnport.layers import SqueezeExcite, conv_bn
 from cnnport.models.inception import inception_resnet_v2, inception_v2_paper
 from cnnport.models.mobilenet import MobileNetV1
-from cnnport.models.resnet import BasicBlock, Bottleneck, ResNet
+from cnnport.models.resnet import BasicBlock, Bottleneck, CifarResNet, ResNet
 from cnnport.models.shufflenet import ShuffleNetV1
 from cnnport.models.vgg import VGG, trunk
 
@@ -21,17 +22,19 @@ _DEPTHS_101 = (3, 4, 23, 3)
 _DEPTHS_152 = (3, 8, 36, 3)
 
 
-def _gate(channels: int) -> SqueezeExcite:
-    """The paper's reduction ratio, r = 16."""
-    return SqueezeExcite(channels, channels // 16)
+def _gate(channels: int, reduction: int = 16) -> SqueezeExcite:
+    """``reduction``: the paper's r."""
+    return SqueezeExcite(channels, channels // reduction)
 
 
 class SEBasicBlock(BasicBlock):
     """ResNet's basic block with the branch gated before the addition, figure 3."""
 
-    def __init__(self, inputs: int, width: int, stride: int = 1, **options: Any) -> None:
+    def __init__(
+        self, inputs: int, width: int, stride: int = 1, *, reduction: int = 16, **options: Any
+    ) -> None:
         super().__init__(inputs, width, stride, **options)
-        self.se_module = _gate(width)
+        self.se_module = _gate(width, reduction)
 
     def residual(self, features: Tensor) -> Tensor:
         """The gated branch."""
@@ -191,3 +194,9 @@ def se_shufflenet_v1_g3(*, num_classes: int = 1000, in_channels: int = 3) -> nn.
     return ShuffleNetV1(
         3, (24, 240, 480, 960), num_classes=num_classes, in_channels=in_channels, attention=_gate
     )
+
+
+def digits_se_resnet(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """SE-ResNet-32 for 32 x 32 images, a quarter as wide as CIFAR-10's ResNet; 4 channels are squeezed into one."""
+    block = partial(SEBasicBlock, reduction=4)
+    return CifarResNet(block, 32, width=4, num_classes=num_classes, in_channels=in_channels)

@@ -66,11 +66,12 @@ class ShuffleNetV1(nn.Module):
         in_channels: int,
         classifier_bias: bool = True,
         attention: Callable[[int], nn.Module] | None = None,
+        stem_stride: int = 2,
     ) -> None:
-        """``attention``: see UnitV1."""
+        """``attention``: see UnitV1. ``stem_stride``: of the first convolution, 1 for 32 x 32 images."""
         super().__init__()
         stem, *stages = widths
-        self.conv1 = nn.Sequential(*conv_bn(in_channels, stem, 3, stride=2))
+        self.conv1 = nn.Sequential(*conv_bn(in_channels, stem, 3, stride=stem_stride))
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         units: list[nn.Module] = []
         channels = stem
@@ -141,10 +142,13 @@ def _stage_v2(inputs: int, outputs: int, units: int) -> nn.Sequential:
 class ShuffleNetV2(nn.Module):
     """``widths``: output channels of the first convolution, the three stages and the last convolution."""
 
-    def __init__(self, widths: tuple[int, ...], *, num_classes: int, in_channels: int) -> None:
+    def __init__(
+        self, widths: tuple[int, ...], *, num_classes: int, in_channels: int, stem_stride: int = 2
+    ) -> None:
+        """``stem_stride``: of the first convolution, 1 for 32 x 32 images."""
         super().__init__()
         stem, *stages, last = widths
-        self.conv1 = nn.Sequential(*conv_bn(in_channels, stem, 3, stride=2))
+        self.conv1 = nn.Sequential(*conv_bn(in_channels, stem, 3, stride=stem_stride))
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stage2 = _stage_v2(stem, stages[0], 4)
         self.stage3 = _stage_v2(stages[0], stages[1], 8)
@@ -230,6 +234,12 @@ def shufflenet_v1_g8_x2_0(*, num_classes: int = 1000, in_channels: int = 3) -> n
     return _released_v1(8, (48, 768, 1536, 3072), num_classes, in_channels)
 
 
+def digits_shufflenet_v1(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """ShuffleNet v1 for 32 x 32 images, 3 groups, 0.2x but for the first convolution."""
+    widths = (12, 48, 96, 192)
+    return ShuffleNetV1(3, widths, stem_stride=1, num_classes=num_classes, in_channels=in_channels)
+
+
 def shufflenet_v2_x0_5(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """ShuffleNet v2, 0.5x."""
     return ShuffleNetV2((24, 48, 96, 192, 1024), num_classes=num_classes, in_channels=in_channels)
@@ -248,3 +258,9 @@ def shufflenet_v2_x1_5(*, num_classes: int = 1000, in_channels: int = 3) -> nn.M
 def shufflenet_v2_x2_0(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """ShuffleNet v2, 2x."""
     return ShuffleNetV2((24, 244, 488, 976, 2048), num_classes=num_classes, in_channels=in_channels)
+
+
+def digits_shufflenet_v2(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """ShuffleNet v2 for 32 x 32 images, 0.25x."""
+    widths = (12, 24, 48, 96, 128)
+    return ShuffleNetV2(widths, stem_stride=1, num_classes=num_classes, in_channels=in_channels)

@@ -58,12 +58,14 @@ class SqueezeNet(nn.Module):
         *,
         num_classes: int,
         bypass: Bypass = "none",
+        width: float = 1.0,
     ) -> None:
-        """``stem``: the first convolution."""
+        """``stem``: the first convolution. ``width`` scales the channels of the fire modules."""
         super().__init__()
         features: list[nn.Module] = [stem, nn.ReLU(inplace=True), _max_pool()]
         channels = stem.out_channels
-        for number, (squeezed, outputs) in enumerate(_FIRES, start=2):
+        for number, fire in enumerate(_FIRES, start=2):
+            squeezed, outputs = (int(full * width) for full in fire)
             features.append(Fire(channels, squeezed, outputs, bypass))
             if number in pooled_fires:
                 features.append(_max_pool())
@@ -105,3 +107,9 @@ def squeezenet1_0_simple_bypass(*, num_classes: int = 1000, in_channels: int = 3
 def squeezenet1_0_complex_bypass(*, num_classes: int = 1000, in_channels: int = 3) -> nn.Module:
     """SqueezeNet 1.0 with shortcuts around every fire module, 1 x 1 convolutions around fire2, 4, 6 and 8."""
     return _squeezenet1_0("complex", num_classes, in_channels)
+
+
+def digits_squeezenet(*, num_classes: int = 10, in_channels: int = 1) -> nn.Module:
+    """SqueezeNet 1.1 for 32 x 32 images, a quarter of the width."""
+    stem = nn.Conv2d(in_channels, 16, 3, padding=1)
+    return SqueezeNet(stem, (3, 5), width=0.25, num_classes=num_classes)
