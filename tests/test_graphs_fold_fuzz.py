@@ -192,13 +192,13 @@ def test_any_network(model):
 
 
 def test_a_planted_fault_is_found(monkeypatch):
-    """Activations and poolings that let every map pass: some network soon shows it."""
+    """Activations and poolings that let every map pass: some network shows it, one in about 300."""
     wrong = {"AveragePool", "LeakyRelu", "MaxPool", "Relu", "Tanh"}
     monkeypatch.setattr(channels, "_commutes", lambda node, affine, opset: node.op_type in wrong)
     monkeypatch.setattr(channels, "_keeps_axes", lambda node: node.op_type in wrong)
 
     @settings(
-        max_examples=400,
+        max_examples=4000,
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
