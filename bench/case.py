@@ -22,6 +22,7 @@ class Case:
         threads: Threads inside one run, and CPUs that the process is pinned to.
         settings: What is chosen of what the runtime offers, by name.
         device: Which of several devices.
+        deterministic: As of ``Options``.
     """
 
     artifact: Artifact
@@ -30,11 +31,17 @@ class Case:
     threads: int
     settings: Mapping[str, str] = field(default_factory=dict)
     device: int = 0
+    deterministic: bool = False
 
     @property
     def weights(self) -> str:
         """The kind of the weights, as the file says."""
         return self.artifact.metadata.get("cnnport.weights", "unknown")
+
+    @property
+    def stated_settings(self) -> Mapping[str, str]:
+        """As a record states them: what tells this case from the same one without it."""
+        return {**self.settings, **({"deterministic": "1"} if self.deterministic else {})}
 
     def misfit(self) -> str | None:
         """Why the file cannot be run at this batch size, in one line; None if it can."""
@@ -65,7 +72,7 @@ class Case:
             threads=self.threads,
             weights=self.weights,
             exit_code=exit_code,
-            settings=self.settings,
+            settings=self.stated_settings,
         )
 
 
@@ -77,6 +84,7 @@ def make_cases(
     *,
     settings: Mapping[str, Mapping[str, str]] | None = None,
     device: int = 0,
+    deterministic: bool = False,
 ) -> tuple[Case, ...]:
     """Every artifact on every runtime at every batch size and number of threads, in that order of nesting.
 
@@ -87,6 +95,7 @@ def make_cases(
         threads: Numbers of threads; without them, ``default_threads()``.
         settings: By runtime.
         device: Which of several devices.
+        deterministic: As of ``Options``.
 
     Raises:
         CnnportError: If a batch size or a number of threads is less than 1.
@@ -99,7 +108,7 @@ def make_cases(
         if wrong := [number for number in numbers if number < 1]:
             raise CnnportError(f"{name} must be at least 1, not {wrong[0]}")
     return tuple(
-        Case(artifact, runtime, batch, count, (settings or {}).get(runtime, {}), device)
+        Case(artifact, runtime, batch, count, (settings or {}).get(runtime, {}), device, deterministic)
         for artifact in map(at_native_size, artifacts)
         for runtime in runtimes
         for batch in (_own_batch(artifact),) * (batches is None) + tuple(batches or ())

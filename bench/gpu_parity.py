@@ -61,7 +61,7 @@ def _character(artifact: "Artifact", runtime: str, options: "Options", feeds: "d
         same: bool | str = all((first[name] == second[name]).all() for name in first)
     except CnnportError as error:
         same = one_line(error)
-    return {"deterministic": same, "placement": require_runtime(runtime).placement(artifact)}
+    return {"deterministic": same, "placement": require_runtime(runtime).placement(artifact, options)}
 
 
 def _outputs(

@@ -79,7 +79,7 @@ class Measurement:
         cpus: What the process was pinned to; empty where the platform cannot pin.
         runtime_version: Name and version of the package behind the runtime.
         device: What it ran on.
-        settings: What was chosen of what the runtime offers, by name.
+        settings: What was chosen of what the runtime offers, by name, and ``deterministic`` where it was asked for.
     """
 
     model: str

@@ -120,6 +120,7 @@ def question_of(case: Case, warmup_s: float, duration_s: float, min_iterations: 
         "threads": case.threads,
         "settings": dict(case.settings),
         "device": case.device,
+        "deterministic": case.deterministic,
         "cpus": choose_cpus(case.threads, cores_of(allowed_cpus())),
         "warmup_s": warmup_s,
         "duration_s": duration_s,
@@ -148,5 +149,5 @@ def _measurement(case: Case, answers: list[Json]) -> Measurement:
         cpus=tuple(last["cpus"]),
         runtime_version=last["runtime_version"],
         device=last["device"],
-        settings=case.settings,
+        settings=case.stated_settings,
     )

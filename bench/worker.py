@@ -72,7 +72,12 @@ def open_case(case: Json) -> Opened:
     runtime = require_runtime(case["runtime"])
     # Who is asked for a version has to import what it is the version of.
     version = runtime.version()
-    options = Options(threads=case["threads"], settings=case["settings"], device=case["device"])
+    options = Options(
+        threads=case["threads"],
+        settings=case["settings"],
+        device=case["device"],
+        deterministic=case["deterministic"],
+    )
     begin = time.perf_counter_ns()
     session = runtime.open(artifact, options)
     load_ns = time.perf_counter_ns() - begin

@@ -62,9 +62,9 @@ class TorchRuntime:
         switches.take_effect()
         return TorchSession(artifact, module_of(artifact), self._device(options), precision, chosen, switches)
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:
         """The leaf modules, by class. Raises as ``open``."""
-        with self.open(artifact, Options()) as session:
+        with self.open(artifact, options) as session:
             return {self.kind.upper(): session.module_counts()}
 
     def _switches(self, options: Options, chosen: Settings) -> Switches:  # noqa: ARG002

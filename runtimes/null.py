@@ -31,8 +31,9 @@ class NullRuntime:
         settle(self.name, self.settings, options.settings)
         return NullSession(artifact)
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:  # noqa: ARG002
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:  # noqa: ARG002
         """Nothing runs anywhere."""
+        settle(self.name, self.settings, options.settings)
         return {}
 
 

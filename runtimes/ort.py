@@ -49,10 +49,11 @@ class OrtCpuRuntime:
         settings.enable_cpu_mem_arena = options.reuse_memory
         return OrtSession(artifact, load(artifact, settings, [CPU]))
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:
         """The graph's nodes by execution provider, before fusion. Raises as ``open``."""
         self._require()
-        return assigned(load(artifact, recording(session_options(Options())), [CPU]))
+        settle(self.name, self.settings, options.settings)
+        return assigned(load(artifact, recording(session_options(options)), [CPU]))
 
     def _require(self) -> None:
         if reason := self.missing():

@@ -98,17 +98,19 @@ class OrtCudaRuntime:
             ArtifactError: If onnxruntime cannot load the file, or leaves more of it to the CPU than is allowed.
             CnnportError: If a setting is unknown or has a value that it does not take, or memory runs out.
         """
-        if reason := self._require().lacks(options.device):
-            raise RuntimeMissingError(f"runtime {self.name}: {reason}")
-        chosen = settle(self.name, self.settings, options.settings)
+        chosen = self._chosen(options)
         session = self._load(artifact, options, chosen)
         _check_share(artifact, assigned(session), chosen.share("most_on_cpu"))
         return OrtCudaSession(artifact, session, options, cuda_graph=chosen.flag("cuda_graph"))
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:
         """The graph's nodes by execution provider, before fusion, whatever their share. Raises as ``open``."""
-        self._require()
-        return assigned(self._load(artifact, Options(), settle(self.name, self.settings, {})))
+        return assigned(self._load(artifact, options, self._chosen(options)))
+
+    def _chosen(self, options: Options) -> Settings:
+        if reason := self._require().lacks(options.device):
+            raise RuntimeMissingError(f"runtime {self.name}: {reason}")
+        return settle(self.name, self.settings, options.settings)
 
     def _load(self, artifact: Artifact, options: Options, chosen: Settings) -> "onnxruntime.InferenceSession":
         import onnxruntime as ort

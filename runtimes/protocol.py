@@ -115,5 +115,5 @@ class Runtime(Protocol):
             CnnportError: If a setting is unknown or has a value that it does not take.
         """
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:
         """Which operators run where: counts by operator, by device or execution provider. Raises as ``open``."""

@@ -109,6 +109,10 @@ def test_where_its_layers_run(plan: Path, stand_in: Stand, cli: Run) -> None:
     assert code == 0
     nodes = len(onnx.load(plan.with_name("small.onnx")).graph.node)
     assert json.loads(out)["placement"] == {"Imaginary 4090": {"correlation": nodes}}
+    code, out, err = cli("info", plan, "--runtime", "trt", "--device", "7")
+    assert (code, out, "runtime trt" in err, "7" in err) == (3, "", True, True)
+    code, out, err = cli("info", plan, "--runtime", "trt", "--set", "batch=9")
+    assert (code, out, "batch" in err) == (2, "", True)
     code, out, err = cli("info", plan, "--runtime", "ort-cpu")
     assert (code, out, "is an engine of trt: pass --runtime trt" in err) == (2, "", True)
     stand_in(driver=False)

@@ -218,5 +218,5 @@ def test_openvino_computes_its_file_in_integers(tmp_path: Path) -> None:
     with runtime.open(artifact, Options(threads=1)) as session:
         found = session.run(feeds)["y"]
     assert decibels(run(model, feeds), found) > LEAST_DECIBELS["openvino"] - 3
-    placed = [name for counts in runtime.placement(artifact).values() for name in counts]
+    placed = [name for counts in runtime.placement(artifact, Options()).values() for name in counts]
     assert any(name.startswith("Convolution") and "8" in name for name in placed)

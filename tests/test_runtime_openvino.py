@@ -151,7 +151,7 @@ def test_settings_change_no_result(fp32: Made, settings: dict[str, str]) -> None
 
 def test_quantized_layers_compute_in_8_bits(tmp_path: Path, save: Save) -> None:
     def counts(artifact: object) -> list[str]:
-        (placed,) = RUNTIME.placement(artifact).values()
+        (placed,) = RUNTIME.placement(artifact, Options()).values()
         return [kind for kind in placed if kind.startswith("Convolution")]
 
     assert counts(make("int8", tmp_path).artifact) in (["Convolution i8"], ["Convolution u8"])
@@ -480,7 +480,7 @@ def test_an_engine_keeps_its_settings(fp32: Made, tmp_path: Path) -> None:
     target = tmp_path / "net.blob"
     RUNTIME.build(fp32.artifact, target, with_settings(precision="bf16"))
     engine = read_engine(target)
-    (placed,) = RUNTIME.placement(engine).values()
+    (placed,) = RUNTIME.placement(engine, Options()).values()
     assert placed["Convolution bf16"] == 2
     np.testing.assert_array_equal(run(engine), run(fp32.artifact, settings={"precision": "bf16"}))
 

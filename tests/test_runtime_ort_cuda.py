@@ -4,6 +4,7 @@ The messages were read off onnxruntime-gpu's own wheel, run with and without CUD
 has no device.
 """
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -310,7 +311,7 @@ def test_a_provider_that_does_not_load_is_an_error_and_not_the_cpu(
     ort.fail["register"] = RuntimeError(NO_LIBRARY)
     for call in (
         lambda: OrtCudaRuntime().open(artifact, Options()),
-        lambda: OrtCudaRuntime().placement(artifact),
+        lambda: OrtCudaRuntime().placement(artifact, Options()),
     ):
         with pytest.raises(
             RuntimeMissingError, match=r"does not load \(libcublasLt\.so\.13: cannot open"
@@ -328,7 +329,7 @@ def test_operators_on_the_cpu_are_an_error_that_names_them(ort: OnnxRuntime, art
     with pytest.raises(ArtifactError, match="3 of 11"):
         OrtCudaRuntime().open(artifact, Options(settings={"most_on_cpu": "0.27"}))
     OrtCudaRuntime().open(artifact, Options(settings={"most_on_cpu": "0.28"}))
-    assert OrtCudaRuntime().placement(artifact) == {
+    assert OrtCudaRuntime().placement(artifact, Options()) == {
         CUDA: {"Conv": 6, "Shape": 1},
         CPU: {"Conv": 1, "Gather": 1, "Resize": 2},
     }
@@ -343,6 +344,32 @@ def test_info_prints_the_placement(ort: OnnxRuntime, cli: Callable[..., Any], tm
     code, out, _ = cli("info", add_one(tmp_path / "one.onnx"), "--runtime", "ort-cuda")
     assert code == 0
     assert re.search(r"CUDAExecutionProvider: Conv 1, Relu 1", out)
+    assert provider(ort)["device_id"] == "0"
+
+
+def test_info_asks_for_the_device_and_the_settings(
+    ort: OnnxRuntime, cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    """What is placed may depend on both; what was refused for a run is refused here."""
+    file = add_one(tmp_path / "one.onnx")
+    asked = ("info", file, "--runtime", "ort-cuda", "--device", "1", "--set", "nhwc=1", "--json")
+    code, out, err = cli(*asked)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["placement"] == {CUDA: {"Conv": 1, "Relu": 1}}
+    assert {name: provider(ort)[name] for name in ("device_id", "prefer_nhwc")} == {
+        "device_id": "1",
+        "prefer_nhwc": "1",
+    }
+    for wrong, status, message in (
+        (("--runtime", "ort-cuda", "--device", "7"), 3, "runtime ort-cuda: .* GPU"),
+        (("--runtime", "ort-cuda", "--set", "nhwc=2"), 2, "setting nhwc takes 0 or 1"),
+        (("--runtime", "ort-cuda", "--set", "zzz=1"), 2, "no setting called 'zzz'"),
+        (("--set", "nhwc=1"), 2, "add --runtime"),
+        (("--device", "1"), 2, "add --runtime"),
+    ):
+        code, out, err = cli("info", file, *wrong)
+        assert (code, out) == (status, "")
+        assert re.search(message, err)
 
 
 @pytest.mark.parametrize(
@@ -486,7 +513,7 @@ def test_what_is_missing_is_said_with_what_would_change_it(
     assert re.search(reason, runtime.missing() or "")
     for call in (
         lambda: runtime.open(artifact, Options()),
-        lambda: runtime.placement(artifact),
+        lambda: runtime.placement(artifact, Options()),
         runtime.version,
         runtime.device,
     ):

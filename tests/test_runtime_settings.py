@@ -1,5 +1,7 @@
 """What a runtime offers beside the common options: declared, checked, and refused in one line."""
 
+import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 from cnnport.artifact import Artifact
 from cnnport.cli import main
 from cnnport.errors import CnnportError, UnknownNameError
+from cnnport.runtimes import Options, Runtime, Session
 from cnnport.runtimes.settings import Setting, parse_settings, settle
 
 DECLARED = (
@@ -92,6 +95,69 @@ def test_settings_reach_session_and_record(exported: Callable[[str], Artifact]) 
     skipped = bench(cases, rounds=1, duration_s=0.01, warmup_s=0).skipped
     assert "has no setting called 'hint'" in skipped[0].reason
     assert skipped[0].to_json()["settings"] == {"hint": "latency"}
+
+
+def test_deterministic_reaches_session_and_record(
+    exported: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cnnport.bench import make_cases
+    from cnnport.bench.run import question_of
+    from cnnport.bench.worker import open_case
+    from cnnport.runtimes import RUNTIMES
+
+    seen = spied(monkeypatch, RUNTIMES["null"])
+    for wanted in (False, True):
+        (case,) = make_cases([exported("lenet5")], ["null"], threads=[1], deterministic=wanted)
+        question = {**question_of(case, 0, 0, 1), "cpus": sorted(os.sched_getaffinity(0))}
+        open_case(json.loads(json.dumps(question))).session.close()
+        assert case.skipped("", 1).settings == ({"deterministic": "1"} if wanted else {})
+    assert [options.deterministic for options in seen] == [False, True]
+
+
+def test_the_commands_take_deterministic(
+    exported: Callable[[str], Artifact],
+    digit_scans: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from cnnport.runtimes import RUNTIMES
+
+    seen = spied(monkeypatch, RUNTIMES["ort-cpu"])
+    file = str(exported("lenet5").path)
+    assert main(["run", file, str(digit_scans[0])]) == 0
+    assert main(["run", file, str(digit_scans[0]), "--deterministic"]) == 0
+    assert [options.deterministic for options in seen] == [False, True]
+    quick = [
+        "bench",
+        file,
+        "--runtime",
+        "null",
+        "--duration",
+        "0",
+        "--warmup",
+        "0",
+        "--rounds",
+        "1",
+        "--json",
+    ]
+    for more, stated in (([], {}), (["--deterministic"], {"deterministic": "1"})):
+        capfd.readouterr()
+        assert main([*quick, *more]) == 0
+        (row,) = json.loads(capfd.readouterr().out)["results"]
+        assert row["settings"] == stated
+
+
+def spied(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> list[Options]:
+    """The options of every session that is opened from now on."""
+    seen: list[Options] = []
+    real = runtime.open
+
+    def noted(artifact: Artifact, options: Options) -> Session:
+        seen.append(options)
+        return real(artifact, options)
+
+    monkeypatch.setattr(runtime, "open", noted, raising=False)
+    return seen
 
 
 def test_the_commands_refuse_unknown_settings(capfd: pytest.CaptureFixture[str]) -> None:

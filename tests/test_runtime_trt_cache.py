@@ -118,19 +118,24 @@ def test_builds_learn_from_each_other(stand_in: Stand, tmp_path: Path) -> None:
     assert entry.read_bytes().endswith(b"\n+")
 
 
-def test_threads_wait_for_each_other(stand_in: Stand, tmp_path: Path) -> None:
-    trt = stand_in()
-    artifact = small(tmp_path)
-    trt.during_build = lambda: time.sleep(0.2)
-    trt.calls.clear()
+def open_in_threads(artifact: Artifact, count: int) -> None:
+    """As many sessions at once, each closed again."""
     threads = [
         threading.Thread(target=lambda: get_runtime("trt").open(artifact, Options()).close())
-        for _ in range(3)
+        for _ in range(count)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_threads_wait_for_each_other(stand_in: Stand, tmp_path: Path) -> None:
+    trt = stand_in()
+    artifact = small(tmp_path)
+    trt.during_build = lambda: time.sleep(0.2)
+    trt.calls.clear()
+    open_in_threads(artifact, 3)
     assert trt.calls.count("build_serialized_network") == 1
 
 
@@ -183,13 +188,5 @@ def test_without_the_lock_both_would_build(
     monkeypatch.setattr("cnnport.runtimes.engine_cache.fcntl.flock", lambda file, kind: None)
     both = threading.Barrier(2, timeout=20)
     trt.during_build = both.wait
-    artifact = small(tmp_path)
-    threads = [
-        threading.Thread(target=lambda: get_runtime("trt").open(artifact, Options()).close())
-        for _ in range(2)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    open_in_threads(small(tmp_path), 2)
     assert trt.calls.count("build_serialized_network") == 2

@@ -67,7 +67,7 @@ def test_no_driver(stand_in: Stand, distributions: Callable[..., None], tmp_path
     trt = stand_in(driver=False)
     for call in (
         lambda: get_runtime("trt").open(small(tmp_path), Options()),
-        lambda: get_runtime("trt").placement(small(tmp_path)),
+        lambda: get_runtime("trt").placement(small(tmp_path), Options()),
         get_runtime("trt").version,
         get_runtime("trt").device,
     ):

@@ -197,7 +197,7 @@ def test_closing_twice_is_fine_and_using_afterwards_is_not(name: str, exported: 
 
 
 def test_placement_names_operators(name: str, exported: Exported) -> None:
-    placed = get_runtime(name).placement(exported("lenet5"))
+    placed = get_runtime(name).placement(exported("lenet5"), Options())
     if name == "null":
         assert placed == {}
     else:
@@ -277,9 +277,10 @@ def test_settings_are_checked(name: str, exported: Exported) -> None:
     runtime = get_runtime(name)
     wrong = [("no_such_setting", "1"), *((own.name, "nonsense") for own in runtime.settings if own.choices)]
     for setting, value in wrong:
-        with pytest.raises(CnnportError, match=setting) as caught:
-            runtime.open(exported("lenet5"), Options(settings={setting: value}))
-        assert caught.value.exit_code == 2
+        for call in (runtime.open, runtime.placement):
+            with pytest.raises(CnnportError, match=setting) as caught:
+                call(exported("lenet5"), Options(settings={setting: value}))
+            assert caught.value.exit_code == 2
 
 
 def test_read_only_feeds(session: Session) -> None:
@@ -457,7 +458,7 @@ def test_a_runtime_that_is_not_here_says_so(missing: str, exported: Exported) ->
     runtime = get_runtime(missing)
     for call in (
         lambda: runtime.open(exported("lenet5"), Options()),
-        lambda: runtime.placement(exported("lenet5")),
+        lambda: runtime.placement(exported("lenet5"), Options()),
         lambda: require_runtime(missing),
         runtime.version,
         runtime.device,

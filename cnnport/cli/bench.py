@@ -7,11 +7,13 @@ import typer
 
 from cnnport.cli import console
 from cnnport.cli.options import (
+    Deterministic,
     Device,
     Json,
     Overwrite,
     Settings,
     Weights,
+    artifact_for,
     complete_model,
     complete_runtime,
     parse_shapes,
@@ -58,6 +60,7 @@ def bench(
     rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="Rounds over all cases.")] = 3,
     settings: Settings = None,
     device: Device = 0,
+    deterministic: Deterministic = False,
     weights: Weights = "auto",
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Save as .json, .csv or .md.")
@@ -71,7 +74,6 @@ def bench(
     from cnnport.bench.case import Case
     from cnnport.files import check_writable
     from cnnport.runtimes import available, get_runtime, settings_for
-    from cnnport.store import artifact_of
 
     shapes = parse_shapes(shape)
     batches, thread_counts = _numbers("--batch", batch), _numbers("--threads", threads)
@@ -86,18 +88,20 @@ def bench(
     chosen = settings_for(used, settings or [])
     with console.progress(refresh_hz=1) as progress:
         artifacts = [
-            artifact_of(
-                model,
-                weights=weights,
-                on_step=progress.step,
-                on_warning=console.note,
-                on_download=progress.download,
-            ).with_shapes(shapes)
+            artifact_for(model, progress, weights=weights).with_shapes(shapes)
             for model in models or ["shufflenet_v2"]
         ]
         if batches is None and shapes:
             batches = list({sizes[0] for sizes in shapes.values()})
-        cases = make_cases(artifacts, used, batches, thread_counts, settings=chosen, device=device)
+        cases = make_cases(
+            artifacts,
+            used,
+            batches,
+            thread_counts,
+            settings=chosen,
+            device=device,
+            deterministic=deterministic,
+        )
 
         def show(done: int, total: int, case: Case) -> None:
             progress.step(f"[{done + 1}/{total}] {case.artifact.model} on {case.runtime}, batch {case.batch}")

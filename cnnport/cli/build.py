@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnport.cli import console
-from cnnport.cli.options import Device, Json, Model, Overwrite, Settings, Weights, complete_runtime
+from cnnport.cli.options import (
+    Device,
+    Json,
+    Model,
+    Overwrite,
+    Settings,
+    Weights,
+    artifact_for,
+    complete_runtime,
+    options_for,
+)
 from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
@@ -52,12 +62,10 @@ def build(
     """Compile a network or file ahead of time; trt-rtx can do so without a GPU."""
     from cnnport.errors import RuntimeMissingError
     from cnnport.files import check_writable
-    from cnnport.runtimes import Options, settings_for
-    from cnnport.store import artifact_of
 
     builder = _builder(runtime)
     chosen = [*(settings or []), *([f"batch={batch}"] if batch is not None else [])]
-    options = Options(device=device, settings=settings_for([runtime], chosen)[runtime])
+    options = options_for(runtime, chosen, device=device)
     if reason := builder.cannot_build():
         raise RuntimeMissingError(f"runtime {runtime} cannot build here: {reason}")
     if check and output is not None:
@@ -67,13 +75,7 @@ def build(
             raise CnnportError(f"-o {output}: engines of {runtime} are known by {builder.engine_suffix}")
         check_writable(output, overwrite=overwrite)
     with console.progress() as progress:
-        artifact = artifact_of(
-            model,
-            weights=weights,
-            on_step=progress.step,
-            on_warning=console.note,
-            on_download=progress.download,
-        )
+        artifact = artifact_for(model, progress, weights=weights)
         progress.step(f"build {artifact.model} for {runtime}")
         if check:
             done = builder.check(artifact, options)

@@ -1,19 +1,29 @@
 """``cnnport info``: all facts of a network, or of a file."""
 
 import json as jsonlib
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnnport.cli import console
 from cnnport.cli.listing import describe_weights
-from cnnport.cli.options import Json, Model, complete_runtime
+from cnnport.cli.options import (
+    Device,
+    Json,
+    Model,
+    Settings,
+    artifact_for,
+    complete_runtime,
+    options_for,
+)
+from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact
     from cnnport.registry import ModelSpec
+    from cnnport.runtimes import Options
 
 # Of a text that is for people; what is longer is for programs.
 _LONG = 1000
@@ -27,28 +37,20 @@ def info(
             "--runtime", metavar="R", help="Also where it runs each node.", autocompletion=complete_runtime
         ),
     ] = None,
+    settings: Settings = None,
+    device: Device = 0,
     json: Json = False,
 ) -> None:
     """Show all facts of a network, file or engine: metadata, inputs, outputs, operators, node placement."""
     from cnnport.runtimes.engine_file import is_engine
 
-    if runtime is not None:
-        from cnnport.runtimes import require_runtime
-
-        # Before the export that it may take to have a file.
-        require_runtime(runtime)
-    if model.endswith(".onnx"):
-        facts = _of_file(Path(model), runtime)
-    elif is_engine(model):
-        facts = _of_engine(Path(model), runtime)
-    elif runtime is not None:
-        from cnnport.store import artifact_of
-
+    place = _place(runtime, settings, device)
+    if model.endswith(".onnx") or is_engine(model) or place is not None:
         with console.progress() as progress:
-            artifact = artifact_of(
-                model, on_step=progress.step, on_warning=console.note, on_download=progress.download
-            )
-        facts = _of_file(artifact.path, runtime)
+            artifact = artifact_for(model, progress)
+        facts = _of_engine(artifact) if is_engine(model) else _of_file(artifact)
+        if place is not None:
+            facts |= place(artifact)
     elif ":" in model:
         facts = _of_callable(model)
     else:
@@ -59,6 +61,20 @@ def info(
         console.print_json(facts)
     else:
         _print(facts)
+
+
+def _place(
+    runtime: str | None, settings: list[str] | None, device: int
+) -> "Callable[[Artifact], dict[str, Any]] | None":
+    """What tells where a runtime places nodes; checked before the export that it may take to have a file."""
+    if runtime is None:
+        if settings or device:
+            raise CnnportError("--set and --device are for the runtime that places nodes: add --runtime")
+        return None
+    from cnnport.runtimes import require_runtime
+
+    require_runtime(runtime)
+    return partial(_placement, runtime, options_for(runtime, settings, device=device))
 
 
 def _of_network(spec: "ModelSpec") -> dict[str, Any]:
@@ -119,14 +135,13 @@ def _of_callable(model: str) -> dict[str, Any]:
     return facts
 
 
-def _of_file(path: Path, runtime: str | None) -> dict[str, Any]:
+def _of_file(artifact: "Artifact") -> dict[str, Any]:
     from cnnport.graphs import count_ops
-    from cnnport.onnxfile import load_model, read_artifact
+    from cnnport.onnxfile import load_model
 
-    artifact = read_artifact(path)
-    graph = load_model(path, external_data=False)
+    graph = load_model(artifact.path, external_data=False)
     ops = count_ops(graph)
-    facts: dict[str, Any] = {
+    return {
         **_identity(artifact),
         "ir_version": graph.ir_version,
         "producer": f"{graph.producer_name} {graph.producer_version}".strip(),
@@ -134,24 +149,21 @@ def _of_file(path: Path, runtime: str | None) -> dict[str, Any]:
         "ops": ops,
         "metadata": _readable(artifact.metadata),
     }
-    return facts | _placement(artifact, runtime)
 
 
-def _of_engine(path: Path, runtime: str | None) -> dict[str, Any]:
+def _of_engine(artifact: "Artifact") -> dict[str, Any]:
     """What stands beside an engine; the runtime that built it is not needed for that."""
-    from cnnport.runtimes.engine_file import engine_facts, metadata_of_source, read_engine
+    from cnnport.runtimes.engine_file import engine_facts, metadata_of_source
 
-    artifact = read_engine(path)
     engine = engine_facts(artifact)
     assert engine is not None
-    facts: dict[str, Any] = {
+    return {
         **_identity(artifact),
         "engine": {"runtime": engine.runtime, **_readable(engine.facts)},
         "settings": dict(engine.settings),
         "built_from": {"sha256": engine.source_sha256},
         "metadata": _readable(metadata_of_source(artifact)),
     }
-    return facts | _placement(artifact, runtime)
 
 
 def _identity(artifact: "Artifact") -> dict[str, Any]:
@@ -168,16 +180,14 @@ def _identity(artifact: "Artifact") -> dict[str, Any]:
     }
 
 
-def _placement(artifact: "Artifact", runtime: str | None) -> dict[str, Any]:
-    if runtime is None:
-        return {}
+def _placement(runtime: str, options: "Options", artifact: "Artifact") -> dict[str, Any]:
     from cnnport.errors import ArtifactError
-    from cnnport.runtimes import require_runtime
+    from cnnport.runtimes import get_runtime
     from cnnport.runtimes.engine_file import misfit
 
     if reason := misfit(artifact, runtime):
         raise ArtifactError(reason)
-    return {"runtime": runtime, "placement": require_runtime(runtime).placement(artifact)}
+    return {"runtime": runtime, "placement": get_runtime(runtime).placement(artifact, options)}
 
 
 def _readable(entries: Mapping[str, str]) -> dict[str, Any]:

@@ -1,11 +1,17 @@
 """Arguments and options that several commands share, and how their values are read."""
 
 import re
-from typing import Annotated, TypeAlias
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from cnnport.cli import console
 from cnnport.errors import CnnportError
+
+if TYPE_CHECKING:
+    from cnnport.artifact import Artifact
+    from cnnport.runtimes import Options
 
 
 def complete_model(incomplete: str) -> list[str]:
@@ -70,7 +76,45 @@ Settings: TypeAlias = Annotated[
 Device: TypeAlias = Annotated[
     int, typer.Option("--device", metavar="N", help="Which of several devices of a kind.", min=0)
 ]
+Deterministic: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="The same bits in every run, at the price of speed; an error where the runtime cannot.",
+    ),
+]
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random weights.", min=0)]
+
+
+def artifact_for(model: str, progress: console.Progress, *, weights: str = "auto") -> "Artifact":
+    """The file that a MODEL is or becomes; what is told on the way goes to standard error.
+
+    Raises:
+        CnnportError: As ``store.artifact_of``.
+    """
+    from cnnport.store import artifact_of
+
+    return artifact_of(
+        model,
+        weights=weights,
+        on_step=progress.step,
+        on_warning=console.note,
+        on_download=progress.download,
+    )
+
+
+def options_for(
+    runtime: str, settings: Sequence[str] | None, *, device: int, deterministic: bool = False
+) -> "Options":
+    """How a session on one runtime is to be opened.
+
+    Raises:
+        CnnportError: As ``settings_for``.
+    """
+    from cnnport.runtimes import Options, settings_for
+
+    chosen = settings_for([runtime], settings or [])[runtime]
+    return Options(device=device, deterministic=deterministic, settings=chosen)
 
 
 def split_list(values: list[str] | None) -> list[str]:
@@ -109,6 +153,20 @@ def parse_shapes(values: list[str] | None) -> dict[str, tuple[int, ...]]:
             raise CnnportError(f"a shape is NAME:1x3x224x224, with , or [] if you like, not {value!r}")
         shapes[name] = tuple(int(size) for size in sizes)
     return shapes
+
+
+def parse_percent(option: str, text: str | None) -> float | None:
+    """``0.5`` or ``0.5%``, in per cent.
+
+    Raises:
+        CnnportError: If it is neither, or not from 0 to 100.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d{1,9})?)\s*%?", text.strip())
+    if found is None or float(found[1]) > 100:
+        raise CnnportError(f"{option} is in per cent, such as 0.5%, not {text!r}")
+    return float(found[1])
 
 
 def parse_batch(text: str) -> int | None:

@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnnport.cli import console
-from cnnport.cli.options import Device, Json, Model, Settings, Weights, complete_runtime
+from cnnport.cli.options import (
+    Deterministic,
+    Device,
+    Json,
+    Model,
+    Settings,
+    Weights,
+    artifact_for,
+    complete_runtime,
+    options_for,
+)
 
 if TYPE_CHECKING:
     from cnnport.classify import Classified
@@ -23,24 +33,18 @@ def run(
     top: Annotated[int, typer.Option("--top", metavar="N", help="How many classes to show.", min=1)] = 5,
     settings: Settings = None,
     device: Device = 0,
+    deterministic: Deterministic = False,
     weights: Weights = "auto",
     json: Json = False,
 ) -> None:
     """Classify pictures, preprocessed as the file says."""
     from cnnport.classify import classify, states_preprocess
-    from cnnport.runtimes import Options, require_runtime, settings_for
-    from cnnport.store import artifact_of
+    from cnnport.runtimes import require_runtime
 
     require_runtime(runtime)
-    options = Options(device=device, settings=settings_for([runtime], settings or [])[runtime])
+    options = options_for(runtime, settings, device=device, deterministic=deterministic)
     with console.progress() as progress:
-        artifact = artifact_of(
-            model,
-            weights=weights,
-            on_step=progress.step,
-            on_warning=console.note,
-            on_download=progress.download,
-        )
+        artifact = artifact_for(model, progress, weights=weights)
         if not states_preprocess(artifact):
             console.note(f"note: {artifact.path} does not state its preprocessing: taking ImageNet's")
         done = list(classify(artifact, images, runtime=runtime, options=options, top=top))

@@ -12,7 +12,7 @@ with equally many Casts that is taken in which sums and exponentials are in floa
 that in which the fewest elements are cast and computed in float32.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -142,40 +142,24 @@ def _add(
     if node is None:
         is_half = half_io and not value.is_initializer()
         if is_half and not in_float:
-            cut.if_moved(_any_moved(cut, readers), cost)
+            cut.if_moved(cut.add_any(readers), cost)
         if not is_half and not in_half:
-            cut.if_kept(_all_moved(cut, readers), cost)
+            cut.if_kept(cut.add_all(readers), cost)
         return
     maker = number.get(node)
     if maker is None or not able[node].outputs[node.outputs.index(value)]:
         if not in_half:
-            cut.if_kept(_all_moved(cut, readers), cost)
+            cut.if_kept(cut.add_all(readers), cost)
         return
     if in_float:
         cut.if_kept(maker, cost)
     else:
-        cut.if_parted(maker, _any_moved(cut, readers), cost)
+        cut.if_parted(maker, cut.add_any(readers), cost)
     if in_half:
         cut.if_moved(maker, cost)
     else:
-        cut.if_parted(_all_moved(cut, readers), maker, cost)
+        cut.if_parted(cut.add_all(readers), maker, cost)
 
 
 def _takes(able: Mapping[ir.Node, Signature], node: ir.Node, index: int) -> bool:
     return node in able and able[node].inputs[index]
-
-
-def _any_moved(cut: MinimumCut, nodes: Iterable[int]) -> int:
-    """A node that moves if any of these does."""
-    node = cut.add_node()
-    for each in nodes:
-        cut.if_parted(node, each, FORBIDDEN)
-    return node
-
-
-def _all_moved(cut: MinimumCut, nodes: Iterable[int]) -> int:
-    """A node that moves only if all of these do."""
-    node = cut.add_node()
-    for each in nodes:
-        cut.if_parted(each, node, FORBIDDEN)
-    return node

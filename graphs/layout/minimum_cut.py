@@ -5,6 +5,7 @@ cut finds the least sum.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 _SOURCE, _SINK = 0, 1
 FORBIDDEN = 1 << 62
@@ -12,7 +13,7 @@ FORBIDDEN = 1 << 62
 
 
 class MinimumCut:
-    """A problem under construction: nodes are numbered from 2 up, in the order of ``add_node``."""
+    """A problem under construction: nodes are numbered from 2 up, in the order in which they are added."""
 
     def __init__(self) -> None:
         self._heads: list[list[int]] = [[], []]
@@ -23,6 +24,20 @@ class MinimumCut:
         """A new node that may stay or move."""
         self._heads.append([])
         return len(self._heads) - 1
+
+    def add_any(self, nodes: Iterable[int]) -> int:
+        """A new node that moves if any of these does."""
+        added = self.add_node()
+        for node in nodes:
+            self.if_parted(added, node, FORBIDDEN)
+        return added
+
+    def add_all(self, nodes: Iterable[int]) -> int:
+        """A new node that moves only if all of these do."""
+        added = self.add_node()
+        for node in nodes:
+            self.if_parted(node, added, FORBIDDEN)
+        return added
 
     def if_moved(self, node: int, cost: int) -> None:
         """``cost`` is due if ``node`` moves."""

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from cnnport.graphs.layout.minimum_cut import FORBIDDEN, MinimumCut
+from cnnport.graphs.layout.minimum_cut import MinimumCut
 from cnnport.graphs.layout.permutations import Permutation, identity, inverse, is_identity, then
 from cnnport.graphs.layout.site import Site
 
@@ -243,10 +243,10 @@ class Plan:
             return
         for read, readers in groups.items():
             if not is_identity(read) and read not in fixed:
-                cut.if_kept(_all_moved(cut, readers), cost)
+                cut.if_kept(cut.add_all(readers), cost)
             after = then(read, order)
             if not is_identity(after) and after not in fixed:
-                cut.if_moved(_any_moved(cut, readers), cost)
+                cut.if_moved(cut.add_any(readers), cost)
 
     @staticmethod
     def _add_made(
@@ -265,25 +265,9 @@ class Plan:
         # Readers of its own component behind a Transpose are left out: the cost is checked in full afterwards.
         readers = groups.get(identity(len(order)), [])
         if readers and order not in kept:
-            cut.if_parted(maker, _any_moved(cut, readers), cost)
+            cut.if_parted(maker, cut.add_any(readers), cost)
         if readers and back not in moved:
-            cut.if_parted(_all_moved(cut, readers), maker, cost)
-
-
-def _any_moved(cut: MinimumCut, nodes: Iterable[int]) -> int:
-    """A node that moves if any of these does."""
-    node = cut.add_node()
-    for each in nodes:
-        cut.if_parted(node, each, FORBIDDEN)
-    return node
-
-
-def _all_moved(cut: MinimumCut, nodes: Iterable[int]) -> int:
-    """A node that moves only if all of these do."""
-    node = cut.add_node()
-    for each in nodes:
-        cut.if_parted(each, node, FORBIDDEN)
-    return node
+            cut.if_parted(cut.add_all(readers), maker, cost)
 
 
 def _sites_of(source: Source) -> Iterator[Site]:

@@ -51,9 +51,9 @@ class OpenVinoRuntime:
         artifact, network = self._network(artifact, options)
         return OpenVinoSession(artifact, network, reuse_memory=options.reuse_memory)
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:
         """The layers that openvino runs, after fusion, by kind, with their type where it is not f32."""
-        _, network = self._network(artifact, Options())
+        _, network = self._network(artifact, options)
         return {network.device: placement_of(network.layers)}
 
     def cannot_build(self) -> str | None:

@@ -84,13 +84,13 @@ class TensorRtRuntime:
             gpu.close()
             raise
 
-    def placement(self, artifact: Artifact) -> dict[str, dict[str, int]]:
+    def placement(self, artifact: Artifact, options: Options) -> dict[str, dict[str, int]]:
         """The file's operators: all of them on the GPU, or the file does not load. Of an engine its layers, by kind.
 
         Raises as ``open``.
         """
-        device = self._require(0)
-        with self.open(artifact, Options()) as session:
+        device = self._require(options.device)
+        with self.open(artifact, options) as session:
             if engine_facts(artifact) is not None:
                 kinds = Counter(layer.kind for layer in session.engine.layers())
                 return {device.name: dict(sorted(kinds.items()))}
