@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from statistics import median
@@ -13,7 +12,7 @@ from cnnport.bench.command import cnnport_command
 from cnnport.bench.environment import read_environment
 from cnnport.bench.graph_tools import TOOL_THREADS, perform
 from cnnport.bench.graphs_page import CANDIDATES, PEERS, markdown
-from cnnport.bench.paired import TURNS, WARMUP_S, measure_in_turn, ratio
+from cnnport.bench.paired import circumstances, measure_in_turn, ratio
 from cnnport.bench.progress import Tell
 from cnnport.bench.record import Json
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, UnknownNameError
@@ -127,7 +126,7 @@ class Graphs:
             if row["measured"] is not None or not {"raw", "cnnport"} <= made.keys():
                 continue
             row["problem"] = None
-            began, environment = datetime.now(UTC), read_environment()
+            facts = circumstances(rounds, duration_s)
             cases = []
             try:
                 for batch in BATCHES:
@@ -139,16 +138,7 @@ class Graphs:
             except CnnportError as error:
                 row["problem"] = str(error)
             else:
-                row["measured"] = {
-                    "date_utc": began.isoformat(timespec="seconds"),
-                    "cpu_model": environment.cpu_model,
-                    "load_average_start": environment.load_average_start,
-                    "rounds": rounds,
-                    "turns": TURNS,
-                    "warmup_s": WARMUP_S,
-                    "duration_s": duration_s,
-                    "cases": cases,
-                }
+                row["measured"] = {**facts, "cases": cases}
             self._write()
 
     def _case(

@@ -6,7 +6,7 @@ makes it some per cent faster or slower than the next, there are several rounds 
 apart says what is noise.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from statistics import median
 
 from cnnport.artifact import Artifact
 from cnnport.bench.case import Case, make_cases
+from cnnport.bench.environment import read_environment
 from cnnport.bench.process import Conversation, Failure, command_of
 from cnnport.bench.record import Json, percentile
 from cnnport.bench.run import question_of, unfit
@@ -61,6 +62,20 @@ def ratio(base_s: Sequence[float], other_s: Sequence[float]) -> Ratio:
     return Ratio(percentile(ratios, 25), median(ratios), percentile(ratios, 75))
 
 
+def circumstances(rounds: int, duration_s: float) -> Json:
+    """When, where and how ``measure_in_turn`` is about to measure, for a record."""
+    environment = read_environment()
+    return {
+        "date_utc": environment.date_utc,
+        "cpu_model": environment.cpu_model,
+        "load_average_start": environment.load_average_start,
+        "rounds": rounds,
+        "turns": TURNS,
+        "warmup_s": WARMUP_S,
+        "duration_s": duration_s,
+    }
+
+
 def measure_in_turn(
     artifacts: Sequence[Artifact],
     *,
@@ -69,9 +84,11 @@ def measure_in_turn(
     rounds: int,
     duration_s: float,
     warmup_s: float = WARMUP_S,
+    runtimes: Sequence[str] | None = None,
+    settings: Mapping[str, Mapping[str, str]] | None = None,
     tell: Callable[[Path, int, int], None] | None = None,
 ) -> tuple[tuple[float, ...], ...]:
-    """Measure files on ort-cpu.
+    """Measure files, on ort-cpu unless told otherwise.
 
     Args:
         artifacts: The files; sizes other than the batch that they leave open they state themselves.
@@ -80,6 +97,8 @@ def measure_in_turn(
         rounds: How often each file gets a process; every second one is started, and has its turns, backwards.
         duration_s: Seconds of counted runs in every process, all its turns together.
         warmup_s: Seconds of uncounted runs in every process.
+        runtimes: On which each file runs, in their order; None for ort-cpu.
+        settings: What is chosen of what runtimes offer, by runtime.
         tell: Is told before every process: the file that comes, processes started, processes in all.
 
     Returns:
@@ -87,15 +106,19 @@ def measure_in_turn(
 
     Raises:
         CnnportError: If a number is out of range, or a file does not take the batch.
-        RuntimeMissingError: If onnxruntime is not installed.
+        RuntimeMissingError: If a runtime is not available.
         CheckFailedError: If a process fails.
     """
     if rounds < 1:
         raise CnnportError(f"rounds must be at least 1, not {rounds}")
-    cases = make_cases(artifacts, ["ort-cpu"], [batch], [threads])
+    cases = [
+        case
+        for artifact, runtime in zip(artifacts, runtimes or ["ort-cpu"] * len(artifacts), strict=True)
+        for case in make_cases([artifact], [runtime], [batch], [threads], settings=settings)
+    ]
     for case in cases:
         if skipped := unfit(case):
-            raise _refusal(case, skipped.reason, skipped.exit_code)
+            raise refusal(case, skipped.reason, skipped.exit_code)
     turns_s: list[list[float]] = [[] for _ in cases]
     for number in range(rounds):
         places = list(range(len(cases)))[:: -1 if number % 2 else 1]
@@ -117,9 +140,10 @@ def measure_in_turn(
 
 def _answered(case: Case, answer: Json | Failure) -> Json:
     if isinstance(answer, Failure):
-        raise _refusal(case, answer.reason, answer.exit_code)
+        raise refusal(case, answer.reason, answer.exit_code)
     return answer
 
 
-def _refusal(case: Case, reason: str, exit_code: int) -> CnnportError:
+def refusal(case: Case, reason: str, exit_code: int) -> CnnportError:
+    """The error of a case that cannot be measured, by its exit code."""
     return _ERRORS.get(exit_code, CnnportError)(f"{case.artifact.path.name}: {reason}")

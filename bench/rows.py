@@ -26,12 +26,17 @@ def kept_rows(path: Path, versions: Mapping[str, str]) -> dict[str, Json]:
 
 
 def write_rows(folder: Path, stem: str, rows: Sequence[Json], page: str, **facts: str) -> None:
-    """Write ``STEM.json``, with the environment and ``facts`` before the rows, and ``STEM.md``.
+    """Write ``STEM.json`` and ``STEM.md`` into one folder. Arguments and errors as of ``write_record``."""
+    write_record(folder / f"{stem}.json", folder / f"{stem}.md", rows, page, **facts)
+
+
+def write_record(record: Path, place: Path, rows: Sequence[Json], page: str, **facts: str) -> None:
+    """Write the record, with the environment and ``facts`` before the rows, and the page at its place.
 
     Raises:
         OutputError: If the file system refuses.
     """
     document = {"environment": read_environment().to_json(), **facts, "networks": list(rows)}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{stem}.json", (json.dumps(document, indent=1) + "\n").encode())
-    write_atomically(folder / f"{stem}.md", page.encode())
+    for path, text in ((record, json.dumps(document, indent=1) + "\n"), (place, page)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())

@@ -12,18 +12,22 @@ used.
 from cnnport.calibration.calibration import Calibration, Skipped
 from cnnport.calibration.collect import calibrate
 from cnnport.calibration.methods import METHODS, PERCENTILE, Statistics, find_range
+from cnnport.calibration.moments import input_moments
 from cnnport.calibration.samples import COUNT, Samples
 from cnnport.calibration.source import open_samples
+from cnnport.graphs.quantize.moments import InputMoments
 
 __all__ = [
     "COUNT",
     "METHODS",
     "PERCENTILE",
     "Calibration",
+    "InputMoments",
     "Samples",
     "Skipped",
     "Statistics",
     "calibrate",
     "find_range",
+    "input_moments",
     "open_samples",
 ]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Self, TypeVar
 
 import numpy as np
 from numpy.lib import format as npy
@@ -59,18 +59,20 @@ class ArrayFiles:
 
     is_random = False
 
-    def __init__(self, path: Path, artifact: Artifact, count: int = COUNT) -> None:
+    def __init__(self, path: Path, artifact: Artifact, count: int = COUNT, *, skip: int = 0) -> None:
         """Look into the files and choose evenly among their samples.
 
         Args:
             path: A file, or a folder with some.
             artifact: The network.
             count: How many samples.
+            skip: How many of those that would be chosen first are left to somebody else.
 
         Raises:
             CnnportError: If there is no such file, or it is not one of arrays.
             FeedError: If arrays do not fit the network's inputs.
         """
+        self._path, self._artifact, self._skip = path, artifact, skip
         self._inputs = at_native_size(artifact).inputs
         files = (
             [path] if path.is_file() else sorted(item for item in path.iterdir() if item.suffix in SUFFIXES)
@@ -81,7 +83,9 @@ class ArrayFiles:
             raise CnnportError(f"{path} holds no samples")
         # Files one after the other, each opened once.
         self._chosen = sorted(
-            balanced(places, lambda place: place[0], lambda item: digest([SEED, item]).encode(), count)
+            balanced(
+                places, lambda place: place[0], lambda item: digest([SEED, item]).encode(), skip + count
+            )[skip:]
         )
         plural = "s" * (len(files) != 1)
         self.description = f"{len(self._chosen)} of {len(places)} samples in {len(files)} file{plural}"
@@ -108,6 +112,14 @@ class ArrayFiles:
         feeds = {spec.name: np.array(arrays[spec.name][row : row + 1], spec.dtype) for spec in self._inputs}
         check_finite(self.name(place), feeds)
         return feeds
+
+    def label(self, _place: int) -> None:
+        """Arrays have none."""
+
+    def others(self, count: int) -> Self | None:
+        """Further samples of the same files, if there are any."""
+        found = type(self)(self._path, self._artifact, count, skip=self._skip + len(self))
+        return found if len(found) else None
 
     def _count(self, file: Path) -> int:
         """How many samples a file holds. Raises as the constructor."""

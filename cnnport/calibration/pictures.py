@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,26 +35,35 @@ class PictureFolder:
 
     is_random = False
 
-    def __init__(self, folder: Path, artifact: Artifact, count: int = COUNT, *, seed: int = SEED) -> None:
+    def __init__(
+        self, folder: Path, artifact: Artifact, count: int = COUNT, *, seed: int = SEED, skip: int = 0
+    ) -> None:
         """Choose; nothing is decoded.
+
+        Args:
+            folder: Where the pictures lie.
+            artifact: The network.
+            count: How many.
+            seed: Decides which.
+            skip: How many of those that would be chosen first are left to somebody else.
 
         Raises:
             CnnportError: If there is no such folder, or no picture in it.
             ArtifactError: If the network does not take pictures.
         """
-        self._input, self._preprocess = _picture_input(artifact)
         found = list(_pictures(folder))
         if not found:
             raise CnnportError(
                 f"{folder} has no pictures: files that end in {', '.join(sorted(SUFFIXES))} are looked for"
             )
-        self._folder = folder
+        self._input, self._preprocess = _picture_input(artifact)
+        self._folder, self._artifact, self._seed, self._skip = folder, artifact, seed, skip
         self._chosen = balanced(
             found,
             lambda path: path.parent,
             lambda item: hashlib.sha256(f"{seed}\0".encode() + os.fsencode(str(item))).digest(),
-            count,
-        )
+            skip + count,
+        )[skip:]
         classes = len({path.parent for path in self._chosen})
         self.description = f"{len(self._chosen)} of {len(found)} pictures, {classes} " + (
             "class" if classes == 1 else "classes"
@@ -77,14 +87,28 @@ class PictureFolder:
         """Decoded and preprocessed as the network's file says. Raises ``ImageError``."""
         return _feed(self._input, preprocess_image(self._folder / self._chosen[place], self._preprocess))
 
+    def label(self, _place: int) -> None:
+        """Unknown: how a folder's name stands to the network's classes, nothing says."""
+
+    def others(self, count: int) -> Self | None:
+        """The next in order, if the folder has more."""
+        skip = self._skip + len(self)
+        found = type(self)(self._folder, self._artifact, count, seed=self._seed, skip=skip)
+        return found if len(found) else None
+
 
 class DigitSamples:
     """Scans of handwritten digits, as many of each, none of those that are held out for evaluation."""
 
     is_random = False
 
-    def __init__(self, artifact: Artifact, count: int = COUNT) -> None:
+    def __init__(self, artifact: Artifact, count: int = COUNT, *, skip: int = 0) -> None:
         """Read the data set and choose.
+
+        Args:
+            artifact: The network.
+            count: How many.
+            skip: How many of those that would be chosen first are left to somebody else.
 
         Raises:
             CnnportError: If scikit-learn, which ships them, is missing.
@@ -92,7 +116,9 @@ class DigitSamples:
         """
         self._input, self._preprocess = _picture_input(artifact)
         digits = load_digits()
-        self._images, self._indices = digits.train_images, digits.train_indices
+        self._artifact, self._skip = artifact, skip
+        self._images, self._labels = digits.train_images, digits.train_labels
+        self._indices = digits.train_indices
         places = {int(index): place for place, index in enumerate(self._indices)}
         self._chosen = [
             places[index]
@@ -100,8 +126,8 @@ class DigitSamples:
                 places,
                 lambda index: int(digits.train_labels[places[index]]),
                 lambda item: hashlib.sha256(str(item).encode()).digest(),
-                count,
-            )
+                skip + count,
+            )[skip:]
         ]
         self.description = f"{len(self._chosen)} of {len(self._images)} scans of digits for training"
         pixels = hashlib.sha256(self._images[self._chosen].tobytes()).hexdigest()
@@ -118,6 +144,15 @@ class DigitSamples:
         """Preprocessed as the network's file says."""
         image = Image.fromarray(self._images[self._chosen[place]])
         return _feed(self._input, preprocess_image(image, self._preprocess))
+
+    def label(self, place: int) -> int:
+        """The digit."""
+        return int(self._labels[self._chosen[place]])
+
+    def others(self, count: int) -> Self | None:
+        """Further scans for training; those that are held out for evaluation are never among them."""
+        found = type(self)(self._artifact, count, skip=self._skip + len(self))
+        return found if len(found) else None
 
 
 def _feed(spec: tuple[str, str], pixels: NDArray[np.float32]) -> Feeds:

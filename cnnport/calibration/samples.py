@@ -7,7 +7,7 @@ memory and a run that was cut off goes on where it was.
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,35 +57,54 @@ class Samples(Protocol):
             CnnportError: If it can, but is not fit to calibrate with.
         """
 
+    def label(self, place: int) -> int | None:
+        """The index of a sample's class, if that is known."""
+
+    def others(self, count: int) -> Self | None:
+        """So many of the same kind of which none is among these, or fewer; None if there are none."""
+
 
 class RandomSamples:
     """Seeded noise, as the checks of exports use it: sample i has seed i."""
 
     is_random = True
 
-    def __init__(self, artifact: Artifact, count: int = COUNT) -> None:
+    def __init__(self, artifact: Artifact, count: int = COUNT, *, first: int = 0) -> None:
         """Settle what the inputs leave open.
+
+        Args:
+            artifact: The network.
+            count: How many.
+            first: The first one's seed.
 
         Raises:
             FeedError: If an input takes nothing that can be drawn.
         """
+        self._given = artifact
         self._artifact = at_native_size(artifact)
         self._trial = next(iter(likely_trials(artifact)))
-        self._count = count
-        self._make(0)
+        self._count, self._first = count, first
+        self._make(first)
         self.description = f"{count} random inputs"
-        self.key = digest(["random", count, repr(self._trial), *map(str, artifact.inputs)])
+        self.key = digest(["random", first, count, repr(self._trial), *map(str, artifact.inputs)])
 
     def __len__(self) -> int:
         return self._count
 
     def name(self, place: int) -> str:
         """Its seed."""
-        return f"seed {place}"
+        return f"seed {self._first + place}"
 
     def load(self, place: int) -> Feeds:
         """Floating point with mean 0 and variance 1; see ``trial_inputs.make_inputs``."""
-        return self._make(place)
+        return self._make(self._first + place)
+
+    def label(self, _place: int) -> None:
+        """Noise has none."""
+
+    def others(self, count: int) -> Self:
+        """Those of the seeds that follow."""
+        return type(self)(self._given, count, first=self._first + self._count)
 
     def _make(self, seed: int) -> Feeds:
         return make_inputs(self._artifact.inputs, replace(self._trial, batch=1, seed=seed))

@@ -72,10 +72,11 @@ def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> "Table":
 
 @dataclass(frozen=True)
 class Progress:
-    """What a long command tells while it works: the step now in hand, and the bytes of a download."""
+    """What a long command tells while it works: the step now in hand, how far it is, and the bytes of a download."""
 
     step: Callable[[str], None]
     download: Callable[[int, int | None], None]
+    count: Callable[[int, int], None]
 
 
 @contextmanager
@@ -86,7 +87,7 @@ def progress(*, refresh_hz: float = 12.5) -> Iterator[Progress]:
         refresh_hz: How often the spinner turns; a benchmark keeps it from waking the CPUs that are measured.
     """
     if settings.quiet or not sys.stderr.isatty():
-        yield Progress(detail, lambda _done, _total: None)
+        yield Progress(detail, lambda _done, _total: None, lambda _done, _total: None)
         return
     from rich import progress as bars
     from rich.console import Console, Group
@@ -100,20 +101,27 @@ def progress(*, refresh_hz: float = 12.5) -> Iterator[Progress]:
         bars.TimeRemainingColumn(),
     )
     fetched = bars.Progress(*columns)
+    counted = bars.Progress(bars.BarColumn(), bars.MofNCompleteColumn(), bars.TimeRemainingColumn())
     step = steps.add_task("starting", total=None)
     download = fetched.add_task("", total=None, visible=False)
+    count = counted.add_task("", total=None, visible=False)
 
     def show_step(name: str) -> None:
         # Descriptions are markup; names of networks and counts in brackets are not.
         steps.update(step, description=name.replace("[", r"\["))
         fetched.update(download, visible=False)
+        counted.update(count, visible=False)
 
     def show_bytes(done: int, total: int | None) -> None:
         fetched.update(download, completed=done, total=total, visible=True)
 
+    def show_count(done: int, total: int) -> None:
+        counted.update(count, completed=done, total=total, visible=done < total)
+
     console = Console(stderr=True)
-    with Live(Group(steps, fetched), console=console, refresh_per_second=refresh_hz, transient=True):
-        yield Progress(show_step, show_bytes)
+    shown = Group(steps, fetched, counted)
+    with Live(shown, console=console, refresh_per_second=refresh_hz, transient=True):
+        yield Progress(show_step, show_bytes, show_count)
 
 
 def megabytes(count: float) -> str:

@@ -16,12 +16,16 @@ from cnnport.cli.options import (
     Target,
     Weights,
     parse_batch,
+    parse_percent,
     parse_size,
 )
+from cnnport.cli.quantize import summary
+from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
     from cnnport.export import Exported
     from cnnport.halved import Halved
+    from cnnport.quantization import Quantized
 
 
 def export(
@@ -58,10 +62,22 @@ def export(
         str,
         typer.Option(
             "--precision",
-            metavar="fp32|fp16|bf16",
+            metavar="fp32|fp16|bf16|int8",
             help="What the file computes in; what that would break stays fp32.",
         ),
     ] = "fp32",
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="DIR|digits|random[:N]",
+            help="Samples on which ranges are found: int8 needs some, halves take seeded noise without.",
+        ),
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option("--max-drop", metavar="P", help="For int8: see cnnport quantize --help."),
+    ] = None,
     io_dtype: Annotated[
         str, typer.Option("--io-dtype", metavar="fp32|fp16", help="Of the file's inputs and outputs.")
     ] = "fp32",
@@ -81,32 +97,51 @@ def export(
     from cnnport.memory import return_large_blocks
 
     fixed, size = parse_batch(batch), parse_size(image_size)
-    goal = target or TARGETS[0]
+    budget = parse_percent("--max-drop", max_drop)
+    if precision == "int8" and calibration is None:
+        raise CnnportError(
+            "int8 needs samples to find ranges on: --calibration DIR, digits, or random:N, from which no claim of "
+            "accuracy follows"
+        )
+    if budget is not None and precision != "int8":
+        raise CnnportError(f"--max-drop is for --precision int8, not {precision}")
+    goal = target or ("ort" if precision == "int8" else TARGETS[0])
     chosen = select_passes(passes, goal)
     path = output or Path(f"{default_stem(model)}.onnx")
     return_large_blocks()
     with console.progress() as progress:
         from cnnport.export import export as run_export
+        from cnnport.export_calibrated import Calibrated, export_calibrated
 
-        done = run_export(
-            model,
-            path,
-            weights=weights,
-            seed=seed,
-            opset=opset,
-            batch=fixed,
-            image_size=size,
-            num_classes=num_classes,
-            in_channels=in_channels,
-            passes=chosen,
-            target=goal,
-            precision=precision,
-            io_dtype=io_dtype,
-            dense=dense,
-            overwrite=overwrite,
-            on_step=progress.step,
-            on_download=progress.download,
-        )
+        options: dict[str, Any] = {
+            "weights": weights,
+            "seed": seed,
+            "opset": opset,
+            "batch": fixed,
+            "image_size": size,
+            "num_classes": num_classes,
+            "in_channels": in_channels,
+            "passes": chosen,
+            "target": goal,
+            "io_dtype": io_dtype,
+            "dense": dense,
+            "overwrite": overwrite,
+            "on_step": progress.step,
+            "on_download": progress.download,
+        }
+        if calibration is None:
+            made = Calibrated(run_export(model, path, precision=precision, **options), quantized=None)
+        else:
+            made = export_calibrated(
+                model,
+                path,
+                precision,
+                calibration,
+                max_drop=budget,
+                on_progress=progress.count,
+                **options,
+            )
+    done, quantized = made.exported, made.quantized
     if done.weights.warning:
         console.note(f"warning: {done.weights.warning}")
     for report in done.passes:
@@ -114,10 +149,15 @@ def export(
             console.note(f"warning: pass {report.name} was rolled back: {report.refused}")
     if done.halved is not None and done.halved.note:
         console.note(f"note: {done.halved.note}")
+    for text in quantized.notes if quantized is not None else ():
+        console.note(f"note: {text}")
     if json:
-        console.print_json(_as_json(done))
+        from cnnport.quantization import report_of
+
+        facts = None if quantized is None else report_of(quantized)
+        console.print_json({**_as_json(done), "int8": facts})
     else:
-        _print(done)
+        _print(done, quantized)
 
 
 def default_stem(model: str) -> str:
@@ -131,7 +171,7 @@ def default_stem(model: str) -> str:
     return find_source(model).name
 
 
-def _print(done: "Exported") -> None:
+def _print(done: "Exported", quantized: "Quantized | None") -> None:
     names = sorted({op for step in done.steps for op in step.ops})
     columns = [step.name for step in done.steps]
     table = console.table("", "operator", *columns, numbers=tuple(columns))
@@ -148,6 +188,8 @@ def _print(done: "Exported") -> None:
     if done.halved is not None:
         out.print(f"precision {done.halved}")
         out.print(f"verified  against float32, rounding as halves do: {done.halved.difference}")
+    for line in summary(quantized) if quantized is not None else ():
+        console.say(line)
     place = f"{done.artifact.path}  {console.megabytes(size)}  opset {done.artifact.opset}"
     out.print(f"written   {place}  {done.seconds:.1f} s")
 

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cnnport._version import __version__
-from cnnport.cli import bench, build, doctor, export, info, listing, optimize, run, verify
+from cnnport.cli import bench, build, doctor, export, info, listing, optimize, quantize, run, verify
 from cnnport.cli.console import error as print_error
 from cnnport.cli.console import settings
 from cnnport.errors import CnnportError, first_line
@@ -27,6 +27,7 @@ app.command("list")(listing.list_models)
 app.command("info")(info.info)
 app.command("export")(export.export)
 app.command("optimize")(optimize.optimize)
+app.command("quantize")(quantize.quantize)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)

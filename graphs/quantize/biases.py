@@ -22,6 +22,19 @@ def least_weight_scales(
     return np.abs(bias.astype(np.float64)) / (activation_scale * _MOST)
 
 
+def moved(
+    bias: npt.NDArray[np.floating[Any]] | None, drift: npt.NDArray[np.float64], dtype: np.dtype[Any]
+) -> npt.NDArray[np.floating[Any]]:
+    """The bias, or one where there was none, less what quantized weights add to the means of the sums.
+
+    Args:
+        bias: One number for each channel.
+        drift: Likewise.
+        dtype: Of the graph.
+    """
+    return ((0 if bias is None else bias.astype(np.float64)) - drift).astype(dtype)
+
+
 def quantized_bias(
     bias: npt.NDArray[np.floating[Any]], activation_scale: float, weight_scales: npt.NDArray[np.floating[Any]]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:

@@ -32,14 +32,21 @@ class Choice:
     Attributes:
         node: Its name, or that of its first output.
         operator: Its type.
+        role: What it is to quantization.
         quantized: Whether it is computed in 8 bits.
         reason: Why, in a sentence without its full stop.
     """
 
     node: str
     operator: str
+    role: Role
     quantized: bool
     reason: str
+
+    @property
+    def is_product(self) -> bool:
+        """Whether it is a layer whose weights are in 8 bits."""
+        return self.quantized and self.role is Role.PRODUCT
 
 
 @dataclass(frozen=True)
@@ -246,7 +253,7 @@ class _Planner:
             reason = self._left.get(node)
             if reason is None and node not in self._chosen:
                 reason = self._among_floats(node, there, wanted)
-            yield Choice(name_of(node), node.op_type, reason is None, reason or rule.reason)
+            yield Choice(name_of(node), node.op_type, rule.role, reason is None, reason or rule.reason)
 
     def _among_floats(self, node: ir.Node, there: set[ir.Value], wanted: set[ir.Value]) -> str | None:
         """Why what quantizers move across, or take over, has none beside it."""

@@ -1,20 +1,22 @@
 """A graph of floats with explicit quantizers, for one target.
 
 ``plan`` decides which operators are computed in 8 bits and which values are quantized for it, ``sharing`` which of
-them have one scale, ``scales`` what scale that is, ``weights`` and ``biases`` are what the names say, and
-``writing`` writes.
+them have one scale, ``scales`` what scale that is, ``weights`` and ``biases`` are what the names say, ``rounding``
+finds better levels where ``moments`` of the inputs are known, and ``writing`` writes.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import onnx_ir as ir
 
-from cnnport.errors import CnnportError
+from cnnport.errors import CnnportError, UnknownNameError
 from cnnport.graphs.operators import DEFAULT_DOMAINS
 from cnnport.graphs.protos import annotate
-from cnnport.graphs.quantize.plan import Choice, Plan, plan
+from cnnport.graphs.quantize.moments import InputMoments
+from cnnport.graphs.quantize.plan import Choice, Plan, name_of, plan
 from cnnport.graphs.quantize.ranges import ValueRange
 from cnnport.graphs.quantize.rule import Role
 from cnnport.graphs.quantize.rules import require_target
@@ -93,6 +95,7 @@ def quantize(
     *,
     keep: Collection[str] = (),
     reduce_range: bool = False,
+    moments: Mapping[str, InputMoments] = MappingProxyType({}),
 ) -> Report:
     """Write Q/DQ for a target.
 
@@ -103,18 +106,25 @@ def quantize(
         target: A key of ``RULES``.
         keep: Names of nodes that stay in float.
         reduce_range: Whether weights get one bit less, for CPUs that saturate; see ``weights``.
+        moments: By the names of products, what is known of their inputs: their biases take up what rounding the
+            weights does to the means of the sums, and with a gram the weights are rounded so that the sums change
+            least; see ``rounding``. Of what stays in float they are not looked at.
 
     Raises:
         UnknownNameError: If there is no such target or node.
-        CnnportError: If the graph is quantized already or cannot be, or a range is missing or not one.
+        CnnportError: If the graph is quantized already or cannot be, a range is missing or not one, or moments are
+            those of another product.
     """
+    if unknown := set(moments).difference(name_of(node) for node in model.graph):
+        raise UnknownNameError(f"there are moments of {min(unknown)!r}, and no node is called that")
     found = _plan(model, target, keep)
     scales = _quantizers(found, shared_ranges(found, ranges), opset_of(model))
     writer = Writer(model.graph, fresh_names(model), target == "ort", reduce_range)
     for node, rule in found.nodes.items():
         if rule.role is Role.PRODUCT:
             first = node.inputs[0]
-            writer.quantize_weights(node, None if first is None else scales.get(first))
+            activation = None if first is None else scales.get(first)
+            writer.quantize_weights(node, activation, moments.get(name_of(node)))
     quantizers = {}
     for value, quantizer in scales.items():
         assert value.name

@@ -52,6 +52,17 @@ def channel_axis(node: ir.Node) -> int:
             return 1
 
 
+def in_groups(node: ir.Node, weights: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Weights of a Conv, Gemm or MatMul as groups x outputs x inputs x taps, of each group.
+
+    Of contiguous weights it is a view: what is written into it stands in them.
+    """
+    if node.op_type == "Conv":
+        groups = node.attributes.get_int("group", 1)
+        return weights.reshape(groups, weights.shape[0] // groups, weights.shape[1], -1)
+    return (weights if channel_axis(node) == 0 else weights.T)[None, :, :, None]
+
+
 def quantized(
     weights: npt.NDArray[np.floating[Any]],
     axis: int,

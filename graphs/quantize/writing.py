@@ -13,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from cnnport.graphs.quantize.biases import least_weight_scales, quantized_bias
+from cnnport.graphs.quantize.biases import least_weight_scales, moved, quantized_bias
+from cnnport.graphs.quantize.moments import InputMoments
+from cnnport.graphs.quantize.rounding import adapted
 from cnnport.graphs.quantize.scales import Quantizer
 from cnnport.graphs.quantize.weights import LEVELS, REDUCED_LEVELS, channel_axis, quantized
 from cnnport.graphs.splice import initializer
@@ -55,34 +57,38 @@ class Writer:
         for node, index in uses:
             node.replace_input_with(index, up.outputs[0])
 
-    def quantize_weights(self, node: ir.Node, activation: Quantizer | None) -> None:
+    def quantize_weights(
+        self, node: ir.Node, activation: Quantizer | None, moments: InputMoments | None = None
+    ) -> None:
         """Write the weights of a product in 8 bits, and its bias in 32 where that is wanted.
 
         Args:
             node: A product with constant weights.
             activation: Of its input, for the bias.
+            moments: Of its input, for levels and a bias that suit it.
+
+        Raises:
+            CnnportError: If the moments are those of another product.
         """
         axis = channel_axis(node)
         old = [value for value in node.inputs[1:] if value is not None]
         weights, bias = self._parameters(node, axis)
-        integer_bias = bias is not None and self.integer_biases and activation is not None
-        least = None
-        if integer_bias:
-            assert bias is not None
-            assert activation is not None
-            least = least_weight_scales(bias, activation.scale)
+        # Of the inputs' scale, where a bias is written in integers.
+        unit = activation.scale if activation is not None and self.integer_biases else None
+        least = None if bias is None or unit is None else least_weight_scales(bias, unit)
         levels = REDUCED_LEVELS if self.reduce_range else LEVELS
         found = quantized(weights, axis, levels=levels, least=least)
+        is_moved = False
+        if moments is not None:
+            found, drift = adapted(node, weights, found, levels, moments)
+            is_moved = _takes_bias(node)
+            bias = moved(bias, drift, weights.dtype) if is_moved else bias
         self._dequantized(node, 1, found.levels, found.scales, axis)
-        if integer_bias:
-            assert bias is not None
-            assert activation is not None
-            self._dequantized(node, 2, *quantized_bias(bias, activation.scale, found.scales), 0)
-        elif bias is not None and node.op_type == "Gemm":
-            assert node.inputs[2] is not None
-            node.replace_input_with(
-                2, initializer(bias, self.fresh(f"{node.inputs[2].name}_row"), self.graph)
-            )
+        if bias is not None and unit is not None:
+            self._dequantized(node, 2, *quantized_bias(bias, unit, found.scales), 0)
+        elif bias is not None and (is_moved or node.op_type == "Gemm"):
+            name = self.fresh(f"{_title(node, 2)}_{'moved' if is_moved else 'row'}")
+            _put(node, 2, initializer(bias, name, self.graph))
         drop_unused(self.graph, old)
 
     def _parameters(
@@ -112,18 +118,15 @@ class Writer:
         axis: int,
     ) -> None:
         """Put integers with a DequantizeLinear in place of an input."""
-        value = node.inputs[index]
-        assert value is not None
+        title = _title(node, index)
         inputs = [
-            initializer(levels, self.fresh(f"{value.name}_quantized"), self.graph),
-            initializer(scales, self.fresh(f"{value.name}_scale"), self.graph),
-            initializer(
-                np.zeros_like(scales, levels.dtype), self.fresh(f"{value.name}_zero_point"), self.graph
-            ),
+            initializer(levels, self.fresh(f"{title}_quantized"), self.graph),
+            initializer(scales, self.fresh(f"{title}_scale"), self.graph),
+            initializer(np.zeros_like(scales, levels.dtype), self.fresh(f"{title}_zero_point"), self.graph),
         ]
-        up = self._node("DequantizeLinear", inputs, f"{value.name}_dequantized", {"axis": axis})
+        up = self._node("DequantizeLinear", inputs, f"{title}_dequantized", {"axis": axis})
         self.graph.insert_before(node, up)
-        node.replace_input_with(index, up.outputs[0])
+        _put(node, index, up.outputs[0])
 
     def _node(
         self, operator: str, inputs: list[ir.Value], name: str, attributes: dict[str, int] | None = None
@@ -132,3 +135,22 @@ class Writer:
         made = ir.node(operator, inputs, attributes, name=label)
         made.outputs[0].name = label
         return made
+
+
+def _takes_bias(node: ir.Node) -> bool:
+    """Whether a constant bias can be changed, or added."""
+    if node.op_type == "MatMul":
+        return False
+    return len(node.inputs) < 3 or node.inputs[2] is None or constant(node.inputs[2]) is not None
+
+
+def _title(node: ir.Node, index: int) -> str:
+    """What is written in place of an input is named after it, or, where there is none, after the node."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    return f"{node.name or node.outputs[0].name}_bias" if value is None else str(value.name)
+
+
+def _put(node: ir.Node, index: int, value: ir.Value) -> None:
+    if index >= len(node.inputs):
+        node.resize_inputs(index + 1)
+    node.replace_input_with(index, value)

@@ -1,0 +1,442 @@
+"""Files in 8 bits: what is tried, what is taken, what is refused; and the trained networks at every precision."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+from cnnport import registry
+from cnnport.artifact import Artifact
+from cnnport.calibration import open_samples
+from cnnport.digits import load_digits
+from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, UnknownNameError
+from cnnport.graphs.protos import read
+from cnnport.graphs.quantize import faults
+from cnnport.half_file import half_file
+from cnnport.images import preprocess_image
+from cnnport.metadata import preprocess_of
+from cnnport.onnxfile import load_model, read_artifact
+from cnnport.quantization import Judgement, Limits, Recipe, as_markdown, quantize_file, report_of
+from cnnport.quantization.judging import Judge, runner_of
+from cnnport.quantization.sensitivity import sensitivities
+from cnnport.runtimes import Options, get_runtime, require_runtime
+from cnnport.verify import verify
+from quantize_graphs import CONSTANTS, NETWORK, Constants, images, model_of, session
+
+TRAINED = [spec.name for spec in registry.specs() if spec.weights and spec.weights.is_packaged]
+TARGETS = ("ort", "trt", "openvino")
+
+# Of the 500 that are held out; the whole table is made by ``python -m cnnport.bench.quantized``.
+HELD_OUT = 200
+
+
+def saved(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    return saved(model_of(NETWORK, CONSTANTS), tmp_path / "network.onnx")
+
+
+@pytest.fixture
+def arrays(tmp_path: Path) -> str:
+    """Samples of the network, of normal numbers around means that differ by channel, as real ones do."""
+    feeds = images(model_of(NETWORK, CONSTANTS), 96)
+    np.save(tmp_path / "samples.npy", feeds["x"])
+    return f"{tmp_path / 'samples.npy'}:48"
+
+
+CHAIN = """g (float[N, 4, 8, 8] x) => (float[N, 6] y) {
+    a = Conv <pads = [1, 1, 1, 1]> (x, aw, ab)  r = Relu (a)
+    b = Conv <pads = [1, 1, 1, 1]> (r, bw, bb)  s = Relu (b)
+    c = Conv (s, cw)  t = Relu (c)
+    p = GlobalAveragePool (t)  o = Flatten (p)  y = Gemm <transB = 1> (o, hw, hb)
+}"""
+CHAIN_CONSTANTS: Constants = {
+    "aw": (12, 4, 3, 3),
+    "ab": (12,),
+    "bw": (12, 12, 3, 3),
+    "bb": (12,),
+    "cw": (16, 12, 1, 1),
+    "hw": (6, 16),
+    "hb": (6,),
+}
+
+
+def uneven(tmp_path: Path) -> tuple[Path, str]:
+    """A chain that computes what an ordinary one does, with channels that differ by up to 3,000 times."""
+    model = model_of(CHAIN, CHAIN_CONSTANTS)
+    factors = {"aw": np.geomspace(1, 3000, 12), "bw": np.geomspace(1000, 1, 12)}
+    weights = {each.name: numpy_helper.to_array(each).astype(np.float64) for each in model.graph.initializer}
+    for own, bias, following in (("aw", "ab", "bw"), ("bw", "bb", "cw")):
+        scale = factors[own]
+        weights[own] = weights[own] * scale[:, None, None, None]
+        weights[bias] = weights[bias] * scale
+        weights[following] = weights[following] / scale[None, :, None, None]
+    for each in model.graph.initializer:
+        each.CopyFrom(numpy_helper.from_array(weights[each.name].astype(np.float32), each.name))
+    samples = np.random.default_rng(5).normal(size=(160, 4, 8, 8)).astype(np.float32)
+    samples += np.random.default_rng(6).normal(size=(160, 4, 1, 1)).astype(np.float32)
+    np.save(tmp_path / "chain.npy", samples)
+    # Scores around their means, so that every class is somebody's.
+    scores = session(model).run(None, {"x": samples})[0]
+    bias = next(each for each in model.graph.initializer if each.name == "hb")
+    bias.CopyFrom(numpy_helper.from_array((weights["hb"] - scores.mean(0)).astype(np.float32), "hb"))
+    return saved(model, tmp_path / "uneven.onnx"), f"{tmp_path / 'chain.npy'}:64"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_file_is_quantized_judged_and_says_so(
+    target: str, network: Path, arrays: str, tmp_path: Path
+) -> None:
+    done = quantize_file(network, tmp_path / "out.onnx", arrays, target=target)
+    assert done.artifact.precision == "int8"
+    assert done.is_held_out
+    assert done.judgement.count == 48
+    assert done.judgement.sqnr_db > 15
+    assert done.judgement.top1 is None
+    facts = json.loads(done.artifact.metadata["cnnport.quantization"])
+    assert facts["target"] == target
+    assert facts["steps"] == list(done.best.recipe.steps)
+    assert facts["calibration"]["count"] == 48
+    assert facts["judged"]["sqnr_db"] == round(done.judgement.sqnr_db, 2)
+    assert "accuracy_claim" not in facts
+    if target == "trt":
+        assert not faults(read(load_model(done.artifact.path)))
+
+
+def test_every_method_is_tried_and_the_nearest_taken(network: Path, arrays: str, tmp_path: Path) -> None:
+    done = quantize_file(network, tmp_path / "out.onnx", arrays, repair=False)
+    tried = {each.recipe.method: each.trial_db for each in done.found.attempts}
+    assert set(tried) == {"minmax", "percentile", "entropy", "mse"}
+    assert tried[done.best.recipe.method] == max(tried.values())
+    assert len(set(tried.values())) > 1
+    only = quantize_file(network, tmp_path / "only.onnx", arrays, method="entropy", repair=False)
+    assert [each.recipe.method for each in only.found.attempts] == ["entropy"]
+
+
+def test_the_same_command_gives_the_same_bytes(network: Path, arrays: str, tmp_path: Path) -> None:
+    one, other = (quantize_file(network, tmp_path / name, arrays) for name in ("one.onnx", "other.onnx"))
+    assert one.artifact.path.read_bytes() == other.artifact.path.read_bytes()
+
+
+def test_uneven_channels_ruin_the_plain_form_and_equalising_repairs_it(tmp_path: Path) -> None:
+    """The fault is planted: without repair much is lost, with it little."""
+    source, samples = uneven(tmp_path)
+    plain = quantize_file(source, tmp_path / "plain.onnx", samples, repair=False)
+    repaired = quantize_file(source, tmp_path / "repaired.onnx", samples)
+    assert repaired.best.recipe.equalized
+    assert repaired.judgement.sqnr_db > plain.judgement.sqnr_db + 6
+    assert repaired.judgement.drop < plain.judgement.drop
+    judged = [each for each in repaired.found.attempts if each.recipe.equalized and each.judgement]
+    assert judged[0].verdict.startswith("+")
+
+
+def test_layers_stay_in_float_only_where_the_budget_asks_for_it(tmp_path: Path) -> None:
+    source, samples = uneven(tmp_path)
+    done = quantize_file(source, tmp_path / "out.onnx", samples, max_drop=0.0)
+    assert done.judgement.drop <= 0
+    kept = done.best.recipe.keep
+    if kept:
+        # As few as were found to be enough: one fewer was tried, and was not.
+        fewer = [
+            each for each in done.found.attempts if each.judgement and len(each.recipe.keep) == len(kept) - 1
+        ]
+        assert fewer
+        assert all(each.judgement.drop > 0 for each in fewer)
+    model = load_model(done.artifact.path)
+    quantized = {node.output[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for node in model.graph.node:
+        if node.name in kept:
+            assert node.input[1] not in quantized
+
+
+def test_a_budget_that_cannot_be_kept_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, samples = uneven(tmp_path)
+    monkeypatch.setattr(Limits, "are_met", lambda *_: False)
+    with pytest.raises(CheckFailedError, match="no form in 8 bits keeps within 0 points"):
+        quantize_file(source, tmp_path / "out.onnx", samples, max_drop=0.0)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_the_check_of_the_caller_prevents_the_file(network: Path, arrays: str, tmp_path: Path) -> None:
+    seen: list[tuple[Path, Path, tuple[Path, ...]]] = []
+
+    def refuse(floats: Path, written: Path, candidates: tuple[Path, ...]) -> None:
+        assert all(read_artifact(path) for path in (floats, written, *candidates))
+        seen.append((floats, written, candidates))
+        raise CheckFailedError("too slow")
+
+    (tmp_path / "out.onnx").write_bytes(b"before")
+    with pytest.raises(CheckFailedError, match="too slow"):
+        quantize_file(network, tmp_path / "out.onnx", arrays, overwrite=True, check=refuse)
+    assert len(seen) == 1
+    assert (tmp_path / "out.onnx").read_bytes() == b"before"
+
+
+def test_random_samples_make_no_claim_and_repair_nothing(tmp_path: Path) -> None:
+    source, _ = uneven(tmp_path)
+    done = quantize_file(source, tmp_path / "out.onnx", "random:24")
+    facts = json.loads(done.artifact.metadata["cnnport.quantization"])
+    assert facts["accuracy_claim"] == "none: calibrated with random inputs"
+    assert facts["calibration"]["random"]
+    assert any("nothing follows" in note for note in done.notes)
+    assert not done.best.recipe.equalized
+
+
+def test_few_samples_judge_themselves_and_that_is_said(network: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "few.npy", images(model_of(NETWORK, CONSTANTS), 8)["x"])
+    done = quantize_file(network, tmp_path / "out.onnx", str(tmp_path / "few.npy"))
+    assert not done.is_held_out
+    assert done.judgement.count == 8
+    assert any("too few other samples" in note for note in done.notes)
+
+
+def test_the_most_sensitive_layer_is_found_first() -> None:
+    noise = {"a": 1e-4, "b": 1e-2, "c": 1e-3}
+
+    def sqnr(recipe: Recipe) -> float:
+        return -10 * math.log10(sum(value for name, value in noise.items() if name not in recipe.keep))
+
+    found = sensitivities(Recipe("minmax"), ("a", "b", "c"), sqnr)
+    assert [each.node for each in found] == ["b", "c", "a"]
+    assert found[0].noise == pytest.approx(1e-2)
+
+
+def test_sensitivity_finds_the_layer_with_a_planted_fault(tmp_path: Path) -> None:
+    """One layer's input has a huge outlier: in 8 bits that layer loses most."""
+    model = model_of(CHAIN, CHAIN_CONSTANTS)
+    for each in model.graph.initializer:
+        if each.name == "bb":
+            # A channel that is always on, and hardly read: its range is everybody's.
+            bias = numpy_helper.to_array(each).copy()
+            bias[0] = 500.0
+            each.CopyFrom(numpy_helper.from_array(bias, "bb"))
+    for each in model.graph.initializer:
+        if each.name == "cw":
+            weights = numpy_helper.to_array(each).copy()
+            weights[:, 0] *= 1e-3
+            each.CopyFrom(numpy_helper.from_array(weights, "cw"))
+    np.save(tmp_path / "x.npy", np.random.default_rng(5).normal(size=(96, 4, 8, 8)).astype(np.float32))
+    done = quantize_file(
+        saved(model, tmp_path / "m.onnx"),
+        tmp_path / "out.onnx",
+        f"{tmp_path / 'x.npy'}:32",
+        target="trt",
+        method="minmax",
+        repair=False,
+        layers=True,
+    )
+    third = [node.name for node in model.graph.node if node.op_type == "Conv"][2]
+    assert done.sensitivities[0].node == third
+    assert done.sensitivities[0].sqnr_db < done.sensitivities[1].sqnr_db - 6
+
+
+def test_a_report_has_everything_and_names_the_best_trades(
+    network: Path, arrays: str, tmp_path: Path
+) -> None:
+    done = quantize_file(network, tmp_path / "out.onnx", arrays, layers=True)
+    judged = [each for each in done.found.attempts if each.judgement]
+    facts = report_of(done, {"ratio": 2.0}, [2.0, *(1.0 for _ in judged)])
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+    assert {each["node"] for each in facts["layers"] if each["int8"]} >= {
+        each.node for each in done.sensitivities
+    }
+    assert facts["pareto"][0]["steps"] == ["float32"]
+    assert sum(point["is_best_trade"] for point in facts["pareto"]) >= 1
+    slow = report_of(done, None, [2.0, *(3.0 for _ in judged)])
+    best = [point["steps"] for point in slow["pareto"] if point["is_best_trade"]]
+    assert best == [["float32"]]
+    page = as_markdown(facts)
+    assert all(each.node in page for each in done.sensitivities)
+    assert "## What was tried" in page
+
+
+def test_judgements_see_what_is_planted(tmp_path: Path) -> None:
+    """The same file is at no distance; one whose scores stand in each other's place is, and has other classes."""
+    source, given = uneven(tmp_path)
+    judge = Judge(source, open_samples(given, read_artifact(source)))
+    assert judge.classes > 2
+    same = judge.judge(source, "ort-cpu", Options())
+    assert (same.sqnr_db, same.agreement, same.drop) == (math.inf, 100.0, 0.0)
+    assert same.to_json()["sqnr_db"] is None
+    model = onnx.load(source)
+    for each in model.graph.initializer:
+        if each.name in {"hw", "hb"}:
+            each.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(each)[::-1].copy(), each.name))
+    other = judge.judge(saved(model, tmp_path / "turned.onnx"), "ort-cpu", Options())
+    assert other.sqnr_db < 5
+    assert other.drop > 50
+
+
+def test_limits() -> None:
+    lossy = Judgement(12.0, 99.0, 98.0, 97.6, 500)
+    assert lossy.drop == pytest.approx(0.4)
+    assert Limits(0.5).are_met(lossy)
+    assert not Limits(0.3).are_met(lossy)
+    no_classes = Judgement(12.0, None, None, None, 500)
+    assert no_classes.drop is None
+    assert not Limits().are_met(no_classes)
+    assert Limits().are_met(replace(no_classes, sqnr_db=25.0))
+
+
+@pytest.mark.parametrize(
+    ("wishes", "message"),
+    [
+        ({"target": "cuda"}, "no int8 target"),
+        ({"method": "median"}, "no calibration method"),
+        ({"percentile": 99.0}, "goes with --method percentile"),
+        ({"method": "percentile", "percentile": 40.0}, "above 50"),
+        ({"max_drop": -1.0}, "from 0 to 100"),
+        ({"max_drop": math.nan}, "from 0 to 100"),
+    ],
+)
+def test_wishes_that_make_no_sense(
+    wishes: dict[str, object], message: str, network: Path, arrays: str, tmp_path: Path
+) -> None:
+    with pytest.raises((CnnportError, UnknownNameError), match=message):
+        quantize_file(network, tmp_path / "out.onnx", arrays, **wishes)
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_budget_wants_classes(tmp_path: Path) -> None:
+    text = (
+        "g (float[N, 4, 8, 8] x) => (float[N, 1, 8, 8] y) { a = Conv (x, v) b = Conv (a, w) y = Sigmoid (b) }"
+    )
+    model = model_of(text, {"v": (8, 4, 1, 1), "w": (1, 8, 1, 1)})
+    source = saved(model, tmp_path / "map.onnx")
+    with pytest.raises(CnnportError, match="gives no scores of classes"):
+        quantize_file(source, tmp_path / "out.onnx", "random:8", max_drop=1.0)
+    source = saved(model_of(CHAIN, CHAIN_CONSTANTS), tmp_path / "one.onnx")
+    with pytest.raises(CnnportError, match="puts all samples into one class"):
+        quantize_file(source, tmp_path / "out.onnx", "random:8", max_drop=1.0)
+    source = tmp_path / "map.onnx"
+    done = quantize_file(source, tmp_path / "out.onnx", "random:8")
+    assert done.judgement.agreement is None
+    assert done.judgement.sqnr_db > 30
+
+
+def test_what_is_no_float32_network_is_refused(network: Path, arrays: str, tmp_path: Path) -> None:
+    done = quantize_file(network, tmp_path / "once.onnx", arrays)
+    with pytest.raises(ArtifactError, match="is quantized already"):
+        quantize_file(done.artifact.path, tmp_path / "twice.onnx", arrays)
+    half = half_file(network, tmp_path / "half.onnx", "fp16")
+    with pytest.raises(ArtifactError, match="is in fp16"):
+        quantize_file(half.artifact.path, tmp_path / "twice.onnx", arrays)
+
+
+def test_bad_samples(network: Path, exported: Callable[[str], Artifact], tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    lenet = exported("lenet5").path
+    with pytest.raises(CnnportError, match="has no pictures"):
+        quantize_file(lenet, out, str(empty))
+    with pytest.raises(CnnportError, match="takes 8 channels"):
+        quantize_file(network, out, "digits")
+    bad = images(model_of(NETWORK, CONSTANTS), 4)["x"]
+    bad[2, 0, 0, 0] = np.nan
+    np.save(tmp_path / "nan.npy", bad)
+    with pytest.raises(CnnportError, match="NaN or infinity"):
+        quantize_file(network, out, str(tmp_path / "nan.npy"))
+    np.save(tmp_path / "channels.npy", np.zeros((4, 3, 12, 12), np.float32))
+    with pytest.raises(CnnportError, match="does not fit input"):
+        quantize_file(network, out, str(tmp_path / "channels.npy"))
+    assert not out.exists()
+
+
+def test_one_picture_among_many_that_cannot_be_read_is_named_and_left_out(
+    exported: Callable[[str], Artifact], tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    for place, image in enumerate(load_digits().train_images[:30]):
+        (folder / str(place % 3)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / str(place % 3) / f"{place}.png")
+    (folder / "0" / "broken.png").write_bytes(b"no picture")
+    done = quantize_file(exported("lenet5").path, tmp_path / "out.onnx", str(folder))
+    assert [each.name for each in done.calibration.skipped] == ["0/broken.png"]
+    assert done.calibration.count == 30
+    assert any("0/broken.png" in note and "left out" in note for note in done.notes)
+
+
+def test_open_sizes_are_settled_or_refused(tmp_path: Path) -> None:
+    """Nothing says how large the pictures of a network of others are: noise is drawn at a size that it takes."""
+    text = CHAIN.replace("float[N, 4, 8, 8] x", "float[N, 4, H, W] x")
+    source = saved(model_of(text, CHAIN_CONSTANTS), tmp_path / "open.onnx")
+    done = quantize_file(source, tmp_path / "out.onnx", "random:8")
+    assert done.artifact.inputs[0].shape[2:] == ("H", "W")
+    np.save(tmp_path / "a.npy", np.zeros((2, 4, 9, 9), np.float32) + np.arange(9, dtype=np.float32))
+    done = quantize_file(source, tmp_path / "other.onnx", str(tmp_path / "a.npy"))
+    assert done.calibration.count == 2
+
+
+def test_others_are_others(tmp_path: Path, exported: Callable[[str], Artifact]) -> None:
+    """What judges was never calibrated with, and none that is held out for evaluation is among either."""
+    artifact = exported("lenet5")
+    first = open_samples("digits:600", artifact)
+    others = first.others(500)
+    own, theirs = ({each.name(place) for place in range(len(each))} for each in (first, others))
+    assert not own & theirs
+    held_out = {f"digit {index}" for index in load_digits().test_indices}
+    assert not held_out & (own | theirs)
+    assert (len(own), len(theirs)) == (600, 500)
+    assert first.key != others.key
+    assert len(first.others(5000)) == 697
+    assert open_samples("digits:1297", artifact).others(10) is None
+    noise = open_samples("random:3", artifact)
+    assert [noise.others(2).name(place) for place in range(2)] == ["seed 3", "seed 4"]
+    assert noise.key != noise.others(3).key
+    np.save(tmp_path / "a.npy", np.zeros((9, 1, 32, 32), np.float32))
+    files = open_samples(f"{tmp_path / 'a.npy'}:5", artifact)
+    names = {each.name(place) for each in (files, files.others(9)) for place in range(len(each))}
+    assert len(names) == 9
+
+
+def accuracy(path: Path, runtime: str, options: Options) -> tuple[float, np.ndarray]:
+    """Per cent of the held-out digits that are classified right, and the scores."""
+    artifact, digits = read_artifact(path), load_digits()
+    preprocess = preprocess_of(artifact)
+    assert preprocess is not None
+    inputs = np.stack(
+        [preprocess_image(Image.fromarray(image), preprocess) for image in digits.test_images[:HELD_OUT]]
+    )
+    with require_runtime(runtime).open(artifact, options) as session:
+        scores = session.run({artifact.inputs[0].name: inputs})["logits"]
+    return 100.0 * float(np.mean(scores.argmax(1) == digits.test_labels[:HELD_OUT])), scores
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_networks_at_every_precision(
+    name: str, exported: Callable[[str], Artifact], tmp_path: Path
+) -> None:
+    """On held-out digits that neither the training nor the quantizing saw: at most one more of 200 is wrong."""
+    source = exported(name).path
+    expected, scores = accuracy(source, "ort-cpu", Options())
+    half = half_file(source, tmp_path / "half.onnx", "fp16")
+    files = {"fp16": (half.artifact.path, ("ort-cpu", Options()))}
+    for target in TARGETS:
+        done = quantize_file(source, tmp_path / f"{target}.onnx", "digits:64", target=target, method="mse")
+        files[target] = (done.artifact.path, runner_of(target))
+        assert verify(done.artifact.path)
+        assert all(check.ok for check in verify(done.artifact.path))
+    for precision, (path, runner) in files.items():
+        reached, found = accuracy(path, *runner)
+        noise = np.square(found - scores).sum() / np.square(scores).sum()
+        assert reached >= expected - 0.5, precision
+        assert np.mean(found.argmax(1) == scores.argmax(1)) >= 0.99, precision
+        assert -10 * np.log10(noise) > 20, precision
+
+
+def test_openvino_is_judged_on_openvino_where_it_is() -> None:
+    assert runner_of("openvino")[0] == ("ort-cpu" if get_runtime("openvino").missing() else "openvino")
+    assert runner_of("ort") == ("ort-cpu", Options())
+    assert not runner_of("trt")[1].optimize
