@@ -48,7 +48,7 @@ def perform(task: str, **arguments: object) -> Json:
 
 def torch_onnx(network: str, target: str) -> Json:
     """Write a network with seeded weights as torch.onnx gives it. Answers with ``seconds``."""
-    from cnnport.export import torch_graph
+    from cnnport.prepared import torch_graph
 
     begin = time.perf_counter()
     model = torch_graph(network, weights="random", seed=0)

@@ -52,6 +52,7 @@ LAYERS = (
         "half_file",
         "export",
         "export_calibrated",
+        "prepared",
         "verify",
         "classify",
         "calibration",

@@ -16,8 +16,9 @@ from cnnport.bench.graph_digest import graph_digest
 from cnnport.bench.paired import measure_in_turn, ratio
 from cnnport.bench.process import Conversation, Failure
 from cnnport.errors import CheckFailedError, CnnportError
-from cnnport.export import export, torch_graph
+from cnnport.export import export
 from cnnport.onnxfile import load_model, read_artifact
+from cnnport.prepared import torch_graph
 
 pytest.importorskip("onnxruntime")
 
