@@ -66,6 +66,7 @@ bench-graphs: $(VENV)/dev.done
 # Likewise: accuracy of the trained networks at every precision, and int8 against float32 and others' int8.
 bench-quantized: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.bench.quantized docs
+	$(BIN)/python -m cnnport.bench.calibration_cost
 
 # On a machine with an NVIDIA GPU: conformance, parity and latency of every runtime on it.
 bench-gpu: $(VENV)/dev.done
