@@ -11,9 +11,10 @@ graph vouches for all passes; if it finds fault, or anything else goes wrong, ev
 after each of them, which tells whose fault it is.
 """
 
+import gc
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -176,7 +177,8 @@ class _Loop:
             RuntimeError: If the passes do not come to an end.
         """
         try:
-            return self._run()
+            with _collected_apart():
+                return self._run()
         finally:
             self._restore_names()
 
@@ -324,6 +326,24 @@ class _Loop:
         for place, index in self._last_report.items():
             self._reports[index] = replace(self._reports[index], left=self._left[place])
         return write(self._model) if self._accepted else self._given, tuple(self._reports)
+
+
+@contextmanager
+def _collected_apart() -> Iterator[None]:
+    """Have Python's collector look only at what comes into being from here on.
+
+    A process holds hundreds of thousands of objects, modules most of them: to walk them all once can take as long as
+    half of the passes. What passes drop is collected as ever.
+    """
+    if gc.get_freeze_count():
+        # Somebody has done so already, and may not want it undone.
+        yield
+        return
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _overridable_only(model: ir.Model) -> frozenset[str] | None:

@@ -252,15 +252,17 @@ def _is_inferred(value: ir.Value) -> bool:
 def _is_settled(value: ir.Value) -> bool:
     if value.shape is None or _is_inferred(value):
         return False
-    return not any(_is_unknown(size) for size in value.shape) and not _has_passing_names(value.shape)
+    names = [size for size in value.shape if not isinstance(size, int)]
+    return not names or not (any(map(_is_unknown, names)) or any(map(_is_passing, names)))
 
 
 def _has_passing_names(shape: ir.Shape | None) -> bool:
     """Whether a pass has taken over, or a file states, names that an earlier shape inference made up."""
-    return shape is not None and any(
-        not isinstance(size, int) and size.value is not None and _PASSING_NAME.fullmatch(str(size.value))
-        for size in shape
-    )
+    return shape is not None and any(_is_passing(size) for size in shape if not isinstance(size, int))
+
+
+def _is_passing(size: ir.SymbolicDim) -> bool:
+    return size.value is not None and _PASSING_NAME.fullmatch(str(size.value)) is not None
 
 
 def _is_unknown(size: int | ir.SymbolicDim) -> bool:

@@ -102,14 +102,19 @@ def fresh_names(model: ir.Model) -> Callable[[str], str]:
     taken: set[str | None] = set()
     for graph in (model.graph, *nested(model.graph)):
         # What a node reads is among these, in this graph or one around it.
-        taken.update(value.name for value in (*graph.inputs, *graph.outputs, *graph.initializers.values()))
+        taken.update(graph.initializers.data)
+        taken.update([value.name for value in (*graph.inputs, *graph.outputs)])
         taken.update([value.name for node in graph for value in node.outputs])
 
+    # Where the search for a free number goes on: names are only ever added.
+    reached: dict[str, int] = {}
+
     def fresh(base: str) -> str:
-        name, number = base, 1
+        name, number = base, reached.get(base, 1)
         while name in taken:
             number += 1
             name = f"{base}_{number}"
+        reached[base] = number
         taken.add(name)
         return name
 

@@ -1,6 +1,7 @@
 """align_channels before and after, on graphs in ONNX text. The numbers are those of its docstring."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,10 @@ import pytest
 from onnx import numpy_helper
 
 from cnnport.graphs import count_ops, optimize
+from cnnport.graphs.channel import align_channels as module
+from cnnport.graphs.channel import rechannel
 from cnnport.graphs.channel.align_channels import align_channels
+from cnnport.graphs.channel.rechannel import Taking, take
 
 SIZES = {"sizes": [16, 30, 2], "unfilling": [22, 42]}
 
@@ -217,3 +221,76 @@ def test_aligned(case: Case) -> None:
         np.testing.assert_allclose(run(after, batch), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     again, _ = optimize(after, [align_channels])
     assert again is after
+
+
+def aligned(case: Case) -> bytes:
+    return optimize(model_of(case), [align_channels])[0].SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_numbers_written_once_are_those_written_each_time(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = aligned(case)
+    monkeypatch.setattr(module, "postponed", lambda _: nullcontext())
+    assert aligned(case) == once
+
+
+def test_a_step_that_is_lost_on_the_way_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planted fault: of two selections of one axis only the second is kept."""
+    (case,) = (each for each in CASES if each.id == "2-through-concat")
+    expected = aligned(case)
+    joined: list[Taking] = []
+
+    def forgetful(first: Taking, second: Taking) -> Taking:
+        joined.append(first)
+        return second
+
+    monkeypatch.setattr(rechannel, "_joined", forgetful)
+    assert aligned(case) != expected
+    assert joined
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize(
+    "selection",
+    [
+        [*range(7), -1, -1],
+        [-1, 0, 1, 2, -1, -1, 3, 4, 5, 6],
+        [6, 5, 4, 3, 2, 1, 0],
+        [0, 2, 4, 6, 1, 3, 5, -1],
+        [3],
+        [-1],
+        [*range(7)] * 4,
+        [-1, 1] * 20,
+    ],
+    ids=str,
+)
+def test_slices_are_taken(selection: list[int], axis: int) -> None:
+    array = np.random.default_rng(0).normal(size=(7, 7, 7)).astype(np.float32)
+    found = take(array, np.array(selection), axis, fill=2.0)
+    fill = np.full((7, 7), 2.0, np.float32)
+    slices = [fill if place < 0 else np.take(array, place, axis) for place in selection]
+    np.testing.assert_array_equal(found, np.stack(slices, axis))
+    assert found.dtype == array.dtype
+    assert found.flags.c_contiguous
+
+
+def test_selections_follow_each_other() -> None:
+    """Of one axis, of two, and with other fillings, which do not compose."""
+    array = np.arange(12.0).reshape(3, 4)
+    tensor = rechannel.ir.Tensor(array)
+    steps = [
+        Taking(0, np.array([2, -1, 0, 1])),
+        Taking(1, np.array([0, 1, 2, 3, -1])),
+        Taking(0, np.array([3, -1, 1, 0, 2])),
+        Taking(1, np.array([4, 1, -1]), 5.0),
+        Taking(1, np.array([2, 0, -1])),
+    ]
+    unwritten = rechannel._Unwritten(tensor)
+    for step in steps:
+        array = step(array)
+        unwritten.take(step)
+        assert unwritten.held.shape == array.shape
+        np.testing.assert_array_equal(unwritten.written().numpy(), array)
+    assert len(unwritten.steps) == 4

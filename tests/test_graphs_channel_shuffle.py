@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 
 from cnnport.graphs import count_ops, optimize
-from cnnport.graphs.channel import channel_search
+from cnnport.graphs.channel import rechannel
 from cnnport.graphs.channel.eliminate_channel_shuffle import eliminate_channel_shuffle
 
 MOVERS = ("Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose")
@@ -289,12 +289,12 @@ def test_a_wrong_order_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
     case = CASES[0]
     before = model_of(case)
-    real_take = channel_search.take
+    real_take = rechannel.take
 
     def backwards(array: np.ndarray, *rest: object) -> np.ndarray:
         return real_take(array, *rest)[::-1]
 
-    monkeypatch.setattr(channel_search, "take", backwards)
+    monkeypatch.setattr(rechannel, "take", backwards)
 
     def differs(candidate: onnx.ModelProto) -> str | None:
         pairs = zip(run(before, 2), run(candidate, 2), strict=True)

@@ -386,6 +386,26 @@ def test_the_collector_is_left_as_it_was(is_on):
         (gc.enable if was_on else gc.disable)()
 
 
+def test_the_collector_passes_over_what_was_there_before():
+    """And looks at everything again afterwards, also where a pass raised."""
+
+    def raising(_: ir.Model) -> int:
+        counts.append(gc.get_freeze_count())
+        raise ValueError
+
+    counts: list[int] = []
+    assert gc.get_freeze_count() == 0
+    optimize(network(), [raising])
+    assert all(counts)
+    assert gc.get_freeze_count() == 0
+    gc.freeze()
+    try:
+        optimize(network(), FOLD)
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
 def test_rounds():
     """A pass that does a little at a time is run until it finds nothing, and reported each time."""
 

@@ -37,8 +37,9 @@ from cnnport.graphs.channel.rechannel import (
     CannotSelectError,
     Constant,
     Scope,
+    Taking,
     apply,
-    take,
+    postponed,
 )
 from cnnport.graphs.journal import refused
 from cnnport.graphs.values import constant, drop_unused, fresh_names, opset_of, static
@@ -46,6 +47,10 @@ from cnnport.graphs.values import constant, drop_unused, fresh_names, opset_of, 
 _BLOCK = 16
 _LARGEST_SHARE = 0.34
 _ACTIVATIONS = frozenset({"Clip", "HardSigmoid", "HardSwish", "LeakyRelu", "Relu", "Sigmoid", "Tanh"})
+
+
+_Tied = dict[ir.Value, tuple[Numbers, str]]
+"""Of values that would have to change together and cannot: the selection of each, and why not."""
 
 
 def align_channels(model: ir.Model) -> int:
@@ -59,33 +64,55 @@ def align_channels(model: ir.Model) -> int:
     """
     if opset_of(model) < 7:
         return 0
+    if not any(_is_split(node) or _missing(node) for node in model.graph):
+        return 0
     scope = Scope(model, fresh_names(model))
     done = 0
-    for node in list(model.graph):
-        if not node.domain and node.op_type == "Split":
-            done += _split_maker(node, scope)
-    for node in list(model.graph):
-        if not node.domain and node.op_type == "Conv":
-            done += _pad(node.outputs[0], scope)
+    with postponed(scope):
+        for node in list(model.graph):
+            if _is_split(node):
+                done += _split_maker(node, scope)
+        # Where convolutions are tied together and cannot change, it takes one search to find out.
+        tied: _Tied = {}
+        for node in list(model.graph):
+            done += _pad(node, scope, tied)
     return done
 
 
-def _pad(value: ir.Value, scope: Scope) -> int:
-    node = value.producer()
-    assert node is not None
-    count = static(value, 1)
-    if count is None or node.attributes.get_int("group", 1) != 1 or count % _BLOCK == 0:
+def _is_split(node: ir.Node) -> bool:
+    return not node.domain and node.op_type == "Split"
+
+
+def _missing(node: ir.Node) -> int:
+    """How many channels a convolution's last block wants, where it pays to fill it; 0 where not."""
+    if node.domain or node.op_type != "Conv":
+        return 0
+    count = static(node.outputs[0], 1)
+    if count is None or count % _BLOCK == 0 or node.attributes.get_int("group", 1) != 1:
         return 0
     missing = -count % _BLOCK
-    if missing > _LARGEST_SHARE * count:
+    return 0 if missing > _LARGEST_SHARE * count else missing
+
+
+def _pad(node: ir.Node, scope: Scope, tied: _Tied) -> int:
+    """Fill the last block of a convolution; ``tied`` remembers what cannot be filled, as long as nothing changes."""
+    missing = _missing(node)
+    if not missing:
         return 0
-    selection = np.concatenate([np.arange(count), np.full(missing, -1)])
+    value = node.outputs[0]
+    selection = np.concatenate([np.arange(static(value, 1) or 0), np.full(missing, -1)])
+    known, reason = tied.get(value, (None, ""))
+    if known is not None and np.array_equal(known, selection):
+        refused(node, reason)
+        return 0
     try:
         edits = selected({value: selection}, scope)
     except CannotSelectError as error:
         refused(node, str(error))
+        tied.update({each: (found, str(error)) for each, found in error.tied.items()})
         return 0
     apply(edits, scope)
+    tied.clear()
     return 1
 
 
@@ -198,7 +225,7 @@ def _part(chain: list[ir.Node], output: ir.Value, rows: Numbers, scope: Scope) -
         scope.graph.insert_before(chain[0], made)
         if node is conv:
             edits = [
-                Constant(made, index, lambda array: take(array, rows, 0))
+                Constant(made, index, Taking(0, rows))
                 for index, each in enumerate(made.inputs)
                 if index > 0 and each is not None
             ]

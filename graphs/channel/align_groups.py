@@ -48,6 +48,8 @@ def align_groups(model: ir.Model) -> int:
     """
     if opset_of(model) < 7:
         return 0
+    if not any(map(_is_shuffle, model.graph)):
+        return 0
     scope = Scope(model, fresh_names(model))
     return sum(_fill(node, scope) for node in list(model.graph) if _is_shuffle(node))
 

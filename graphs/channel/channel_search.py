@@ -14,15 +14,15 @@ it is finite. Only numbers move, none is computed: the result is exact.
 """
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Collection, Iterator, Mapping
+from itertools import accumulate, pairwise
 
 import numpy as np
 import onnx_ir as ir
 
 from cnnport.graphs.affine import Array
 from cnnport.graphs.channel.movement import Numbers
-from cnnport.graphs.channel.rechannel import CannotSelectError, Channels, Constant, Edit, Scope, take
+from cnnport.graphs.channel.rechannel import CannotSelectError, Channels, Constant, Edit, Scope, Taking, take
 from cnnport.graphs.elementwise import ELEMENTWISE
 from cnnport.graphs.fold.channels import channel_repeat
 from cnnport.graphs.journal import title
@@ -45,12 +45,16 @@ def selected(
         outside: Nodes that are not looked at: the caller answers for them, and for the values in ``wanted`` only.
 
     Raises:
-        CannotSelectError: If that is not possible.
+        CannotSelectError: If that is not possible; with what was found until then.
     """
     search = _Search(scope, outside)
-    for value, selection in wanted.items():
-        search.put(value, selection)
-    search.run()
+    try:
+        for value, selection in wanted.items():
+            search.put(value, selection)
+        search.run()
+    except CannotSelectError as error:
+        error.tied = search.found
+        raise
     return search.edits
 
 
@@ -59,23 +63,24 @@ class _Search:
 
     def __init__(self, scope: Scope, outside: Collection[ir.Node]) -> None:
         self.edits: list[Edit] = []
+        self.found: dict[ir.Value, Numbers] = {}
         self._scope = scope
         self._outside = outside
-        self._found: dict[ir.Value, Numbers] = {}
         self._waiting: deque[ir.Value] = deque()
         self._tied: set[ir.Node] = set()
 
     def put(self, value: ir.Value | None, selection: Numbers) -> None:
         """Take up a value, or find it again."""
-        if value is None or static(value, 1) is None:
+        count = static(value, 1)
+        if value is None or count is None:
             raise CannotSelectError("the file does not say how many channels there are")
-        known = self._found.get(value)
+        known = self.found.get(value)
         if known is not None:
-            if not np.array_equal(known, selection):
+            if known is not selection and not np.array_equal(known, selection):
                 raise CannotSelectError(f"{value.name} would need two orders of its channels")
             return
-        self._found[value] = selection
-        if np.array_equal(selection, np.arange(static(value, 1) or 0)):
+        self.found[value] = selection
+        if len(selection) == count and bool((selection == np.arange(count)).all()):
             return
         if not value.uses() or not self._scope.is_private(value):
             raise CannotSelectError(f"{value.name} is given out")
@@ -83,7 +88,7 @@ class _Search:
 
     def run(self) -> None:
         """Follow every value to its maker and its readers."""
-        wanted = set(self._found)
+        wanted = set(self.found)
         while self._waiting:
             value = self._waiting.popleft()
             node = value.producer()
@@ -94,7 +99,8 @@ class _Search:
                 )
             if node is None or node.graph is not self._scope.graph:
                 raise CannotSelectError(f"{value.name} is not made in this graph")
-            self.edits.append(Channels(value, len(self._found[value]), _is_depthwise(node)))
+            is_depthwise = node.op_type == "Conv" and _is_depthwise(node)
+            self.edits.append(Channels(value, len(self.found[value]), is_depthwise))
             if node not in self._outside:
                 self._made(node, value)
             for reader, index in value.uses():
@@ -102,7 +108,7 @@ class _Search:
                     self._read(reader, index, value)
 
     def _made(self, node: ir.Node, value: ir.Value) -> None:
-        selection = self._found[value]
+        selection = self.found[value]
         if node.domain or value.index() != 0:
             raise CannotSelectError(f"{value.name} is not made by an operator with one output")
         if node.op_type == "Conv" and not _is_depthwise(node):
@@ -114,7 +120,7 @@ class _Search:
             self._tie(node, selection, is_input=False)
 
     def _read(self, node: ir.Node, index: int, value: ir.Value) -> None:
-        selection = self._found[value]
+        selection = self.found[value]
         if node.domain or len([each for each in node.inputs if each is value]) != 1:
             raise CannotSelectError(f"{title(node)} reads {value.name} in another way")
         if node.op_type == "Concat":
@@ -133,7 +139,7 @@ class _Search:
             return
         self._tied.add(concat)
         edges = _edges(concat)
-        for other, (start, stop) in enumerate(pairwise(edges.tolist())):
+        for other, (start, stop) in enumerate(pairwise(edges)):
             if other != index:
                 self.put(concat.inputs[other], np.arange(stop - start))
         own = np.where(selection < 0, -1, selection + edges[index])
@@ -182,7 +188,7 @@ def _through(node: ir.Node, selection: Numbers, scope: Scope) -> tuple[int, list
         for index in _BATCHNORM_FILLS:
             _require_constant(node, index)
         fills = _BATCHNORM_FILLS.items()
-        return 1, [Constant(node, index, _taking(selection, 0, fill)) for index, fill in fills]
+        return 1, [Constant(node, index, Taking(0, selection, fill)) for index, fill in fills]
     if kind == "PRelu":
         return 1, list(_operand(node, 1, selection))
     repeat = channel_repeat(node, scope.opset)
@@ -206,7 +212,7 @@ def _operand(node: ir.Node, index: int, selection: Numbers) -> Iterator[Edit]:
     if axis < 0 or shape[axis] == 1:
         return
     # A division by the 0 of a new channel would make it infinite, and infinity times 0 is no number.
-    yield Constant(node, index, _taking(selection, axis, 1.0 if node.op_type == "Div" else 0.0))
+    yield Constant(node, index, Taking(axis, selection, 1.0 if node.op_type == "Div" else 0.0))
 
 
 def _is_spread(node: ir.Node, operand: ir.Value | None) -> bool:
@@ -223,12 +229,12 @@ def _rows(conv: ir.Node, selection: Numbers) -> Iterator[Edit]:
     for index in (1, 2):
         if len(conv.inputs) > index and conv.inputs[index] is not None:
             _require_constant(conv, index)
-            yield Constant(conv, index, _taking(selection, 0, 0.0))
+            yield Constant(conv, index, Taking(0, selection))
 
 
 def _parts(concat: ir.Node, selection: Numbers) -> list[Numbers]:
     """The selection of each input of a Concat; new channels belong to the input whose channels they follow."""
-    edges = _edges(concat)
+    edges = np.array(_edges(concat))
     owner = np.searchsorted(edges, selection, side="right") - 1
     owner = np.maximum.accumulate(np.where(selection < 0, 0, owner))
     if (edges[owner] > np.where(selection < 0, edges[-1], selection)).any():
@@ -237,21 +243,21 @@ def _parts(concat: ir.Node, selection: Numbers) -> list[Numbers]:
     return [np.where(part < 0, -1, part - edges[index]) for index, part in enumerate(parts)]
 
 
-def _edges(concat: ir.Node) -> Numbers:
+def _edges(concat: ir.Node) -> list[int]:
     """Where each input of a Concat begins among the channels, and where the last one ends."""
     widths = [static(each, 1) for each in concat.inputs]
     known = [width for width in widths if width is not None]
     is_channels = concat.attributes.get_int("axis", 0) in {1, -3} and rank(concat.outputs[0]) == 4
     if not is_channels or len(known) != len(widths):
         raise CannotSelectError(f"{title(concat)} does not join known numbers of channels")
-    return np.cumsum([0, *known])
+    return list(accumulate(known, initial=0))
 
 
 def _columns(conv: ir.Node, selection: Numbers) -> Constant:
     _require_constant(conv, 1)
     groups = conv.attributes.get_int("group", 1)
     if groups == 1:
-        return Constant(conv, 1, _taking(selection, 1, 0.0))
+        return Constant(conv, 1, Taking(1, selection))
     channels = static(conv.inputs[0], 1)
     if channels is None or len(selection) % groups:
         raise CannotSelectError(f"{title(conv)} has groups that the selection does not keep")
@@ -276,11 +282,7 @@ def _matrix_rows(node: ir.Node, selection: Numbers) -> Constant:
     if not is_plain or rank(node.inputs[0]) != 2 or rank(node.inputs[1]) != 2:
         raise CannotSelectError(f"{title(node)} is no product of a batch of rows and a matrix")
     transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-    return Constant(node, 1, _taking(selection, 1 if transposed else 0, 0.0))
-
-
-def _taking(selection: Numbers, axis: int, fill: float) -> Callable[[Array], Array]:
-    return lambda array: take(array, selection, axis, fill)
+    return Constant(node, 1, Taking(1 if transposed else 0, selection))
 
 
 def _repeated(selection: Numbers, times: int) -> Numbers:
@@ -306,8 +308,10 @@ def _check_groups(conv: ir.Node, selection: Numbers) -> None:
 def _is_depthwise(conv: ir.Node) -> bool:
     """One group for each channel, and one channel out of each."""
     groups = conv.attributes.get_int("group", 1)
-    weights = constant(conv.inputs[1]) if len(conv.inputs) > 1 else None
-    return groups > 1 and weights is not None and tuple(weights.shape.numpy()[:2]) == (groups, 1)
+    if groups <= 1 or len(conv.inputs) < 2:
+        return False
+    weights = constant(conv.inputs[1])
+    return weights is not None and tuple(weights.shape.numpy()[:2]) == (groups, 1)
 
 
 def _require_constant(node: ir.Node, index: int) -> None:

@@ -32,6 +32,8 @@ It must not fire
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain, repeat
+from operator import itemgetter
 
 import numpy as np
 import onnx_ir as ir
@@ -46,6 +48,9 @@ from cnnport.graphs.channel.rechannel import (
     marked,
 )
 from cnnport.graphs.values import constant, drop_unused, fresh_names, opset_of, static
+
+# Without one of these, channels stay in order; a Slice that takes them backwards is left alone.
+_SHUFFLERS = frozenset({"Gather", "Reshape", "Transpose"})
 
 Atom = tuple[ir.Value, int]
 """One channel of a value that is computed."""
@@ -87,6 +92,8 @@ def eliminate_channel_shuffle(model: ir.Model) -> int:
     opset = opset_of(model)
     if opset < 7:
         return 0
+    if not any(not node.domain and node.op_type in _SHUFFLERS for node in model.graph):
+        return 0
     scope = Scope(model, fresh_names(model))
     gone = 0
     for cluster in _clusters(model.graph, opset):
@@ -97,13 +104,16 @@ def eliminate_channel_shuffle(model: ir.Model) -> int:
 def _clusters(graph: ir.Graph, opset: int) -> list[_Cluster]:
     """Those of the graph's movements that belong together and hold a shuffle."""
     movements: dict[ir.Value, Movement] = {}
+    place: dict[ir.Node, int] = {}
     for node in graph:
+        place[node] = len(place)
         for value in node.outputs:
             found = movement_of(value, opset)
             if found is not None:
                 movements[value] = found
-    groups = _connected(movements)
-    return [each for group in groups if (each := _cluster(graph, group, movements)) is not None]
+    shuffles = {value for value, movement in movements.items() if _shuffles(movement)}
+    groups = _connected(movements) if shuffles else []
+    return [_cluster(group, movements, place) for group in groups if not shuffles.isdisjoint(group)]
 
 
 def _connected(movements: dict[ir.Value, Movement]) -> list[list[ir.Value]]:
@@ -127,38 +137,36 @@ def _siblings(movement: Movement) -> Iterable[ir.Value]:
     return movement.nodes[0].outputs
 
 
-def _cluster(graph: ir.Graph, values: list[ir.Value], movements: dict[ir.Value, Movement]) -> _Cluster | None:
+def _cluster(
+    values: list[ir.Value], movements: dict[ir.Value, Movement], place: dict[ir.Node, int]
+) -> _Cluster:
     inside = {node for value in values for node in movements[value].nodes}
-    shuffles = [value for value in values if _shuffles(movements[value])]
-    if not shuffles:
-        return None
     atoms: dict[ir.Value, tuple[Atom, ...]] = {}
     for value in values:
         movement = movements[value]
         parts = [atoms.get(source) or _own(source) for source in movement.sources]
-        atoms[value] = tuple(
-            parts[source][channel]
-            for source, channel in zip(movement.source.tolist(), movement.channel.tolist(), strict=True)
-        )
+        starts = np.cumsum([0, *map(len, parts)])
+        moved = starts[movement.source] + movement.channel
+        atoms[value] = tuple(map(tuple(chain.from_iterable(parts)).__getitem__, moved.tolist()))
     ends = {
         value: atoms[value]
         for value in values
         if value.is_graph_output() or any(node not in inside for node, _ in value.uses())
     }
-    roots = dict.fromkeys(root for each in atoms.values() for root, _ in each)
-    return _Cluster(tuple(node for node in graph if node in inside), tuple(roots), ends)
+    roots = dict.fromkeys(map(itemgetter(0), chain.from_iterable(atoms.values())))
+    return _Cluster(tuple(sorted(inside, key=place.__getitem__)), tuple(roots), ends)
 
 
 def _own(source: ir.Value) -> tuple[Atom, ...]:
     count = static(source, 1)
     assert count is not None
-    return tuple((source, channel) for channel in range(count))
+    return tuple(zip(repeat(source), range(count), strict=False))
 
 
 def _shuffles(movement: Movement) -> bool:
     """Whether whole channels change places, rather than being cut or joined in order."""
-    one = len(movement.sources) == 1
-    return one and bool((np.diff(movement.channel) != 1).any()) and movement.nodes[0].op_type != "Slice"
+    can = len(movement.sources) == 1 and movement.nodes[0].op_type in _SHUFFLERS
+    return can and bool((np.diff(movement.channel) != 1).any())
 
 
 def _absorb(cluster: _Cluster, scope: Scope) -> int:
@@ -180,30 +188,30 @@ def _absorb(cluster: _Cluster, scope: Scope) -> int:
 
 def _pieces(cluster: _Cluster, *, like_readers: bool) -> list[_Piece]:
     """What the makers' results are cut into; the channels of a piece in the maker's order, or its first reader's."""
-    readers: dict[Atom, set[ir.Value]] = {}
+    readers: dict[Atom, tuple[ir.Value, ...]] = {}
     for end, atoms in cluster.ends.items():
         if end.is_graph_output():
             raise CannotSelectError(f"{end.name} is given out")
         if len(set(atoms)) != len(atoms):
             raise CannotSelectError(f"{end.name} holds a channel twice")
         for atom in atoms:
-            readers.setdefault(atom, set()).add(end)
+            readers[atom] = (*readers.get(atom, ()), end)
     order = {end: place for place, end in enumerate(cluster.ends)}
     place = {end: {atom: index for index, atom in enumerate(atoms)} for end, atoms in cluster.ends.items()}
     pieces: list[_Piece] = []
     for root in cluster.roots:
-        runs: dict[frozenset[ir.Value], list[int]] = {}
-        for _, channel in _own(root):
-            runs.setdefault(frozenset(readers.get((root, channel), ())), []).append(channel)
-        if frozenset() in runs:
+        runs: dict[tuple[ir.Value, ...], list[int]] = {}
+        for atom in _own(root):
+            runs.setdefault(readers.get(atom, ()), []).append(atom[1])
+        if () in runs:
             raise CannotSelectError(f"channels of {root.name} are read by nobody")
         # Who reads first comes first.
-        ordered = sorted(runs, key=lambda ends: sorted(order[end] for end in ends))
+        ordered = sorted(runs, key=lambda ends: [order[end] for end in ends])
         for ends in ordered:
             if like_readers:
-                wanted = place[min(ends, key=order.__getitem__)]
+                wanted = place[ends[0]]
                 runs[ends].sort(key=lambda channel: wanted[root, channel])
-            pieces.append(_Piece(root, tuple(runs[ends]), ends))
+            pieces.append(_Piece(root, tuple(runs[ends]), frozenset(ends)))
     return pieces
 
 

@@ -44,11 +44,12 @@ def local_response_by_convolution(model: ir.Model) -> int:
     """
     if opset_of(model) < 7 or model.ir_version < 4:
         return 0
+    found = [node for node in model.graph if not node.domain and node.op_type == "LRN"]
+    if not found:
+        return 0
     fresh = fresh_names(model)
     done = 0
-    for node in list(model.graph):
-        if node.domain or node.op_type != "LRN":
-            continue
+    for node in found:
         reason = _obstacle(node)
         if reason is None:
             _write_out(node, model.graph, fresh)

@@ -8,6 +8,7 @@ run on numbered elements, and is a movement if and only if whole channels come o
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,10 @@ _Labels = npt.NDArray[np.int32]
 
 _LARGEST_LABELLING = 1 << 26
 _BATCHES = (2, 3)
+_MOVERS = frozenset({"Concat", "Gather", "Identity", "Reshape", "Slice", "Split", "Transpose"})
+
+_Step = tuple[str, tuple[int, ...] | None]
+"""A Transpose with its axes, or a Reshape with the sizes of its result; None for those that are not stated."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def movement_of(value: ir.Value, opset: int) -> Movement | None:
         opset: Version of the default operator set.
     """
     node = value.producer()
-    if node is None or node.domain or rank(value) != 4:
+    if node is None or node.op_type not in _MOVERS or node.domain or rank(value) != 4:
         return None
     found: Movement | None = None
     if node.op_type == "Identity":
@@ -183,7 +188,21 @@ def _sizes(value: ir.Value) -> list[int]:
 
 def _run_on_labels(start: ir.Value, nodes: list[ir.Node]) -> Numbers | None:
     """The order of channels that the nodes, last first, make; None where they do anything else."""
-    _, channels, *space = _sizes(start)
+    # The blocks of a network shuffle alike: what is known of one holds for its like.
+    return _order(tuple(_sizes(start)), tuple(map(_step, reversed(nodes))))
+
+
+def _step(node: ir.Node) -> _Step:
+    if node.op_type == "Transpose":
+        axes = node.attributes.get_ints("perm", None)
+        return node.op_type, None if axes is None else tuple(axes)
+    output = node.outputs[0]
+    return node.op_type, None if output.shape is None else tuple(_sizes(output))
+
+
+@lru_cache(maxsize=256)
+def _order(sizes: tuple[int, ...], steps: tuple[_Step, ...]) -> Numbers | None:
+    _, channels, *space = sizes
     if -1 in (channels, *space) or channels * int(np.prod(space)) > _LARGEST_LABELLING:
         return None
     order: Numbers | None = None
@@ -192,8 +211,8 @@ def _run_on_labels(start: ir.Value, nodes: list[ir.Node]) -> Numbers | None:
         # The narrower type halves what is moved; the largest number of labels is far below its limit.
         labels = np.arange(count, dtype=np.int32).reshape(batch, channels, *space)
         moved: _Labels | None = labels
-        for node in reversed(nodes):
-            moved = None if moved is None else _moved(moved, node, _sizes(start)[0])
+        for step in steps:
+            moved = None if moved is None else _moved(moved, step, sizes[0])
         if moved is None or moved.shape != labels.shape:
             return None
         found = moved[0, :, 0, 0] // int(np.prod(space))
@@ -204,17 +223,20 @@ def _run_on_labels(start: ir.Value, nodes: list[ir.Node]) -> Numbers | None:
         ):
             return None
         order = found.astype(np.int64)
+    if order is not None:
+        # It is handed out again.
+        order.flags.writeable = False
     return order
 
 
-def _moved(labels: _Labels, node: ir.Node, fixed_batch: int) -> _Labels | None:
-    if node.op_type == "Transpose":
-        axes = node.attributes.get_ints("perm", tuple(reversed(range(labels.ndim))))
+def _moved(labels: _Labels, step: _Step, fixed_batch: int) -> _Labels | None:
+    kind, given = step
+    if kind == "Transpose":
+        axes = tuple(reversed(range(labels.ndim))) if given is None else given
         return labels.transpose(axes) if len(axes) == labels.ndim else None
-    output = node.outputs[0]
-    if output.shape is None:
+    if given is None:
         return None
-    sizes = _sizes(output)
+    sizes = list(given)
     if sizes.count(-1) == 0 and fixed_batch > 0:
         # The batch is fixed in the file: the dimension that holds it holds ours instead.
         if sizes[0] % fixed_batch:

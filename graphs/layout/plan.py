@@ -14,7 +14,7 @@ minimum cut: a site that moves and its neighbour that does not cost a Transpose.
 more Transposes and no more transposed elements than before, and fewer of one of them; so the search ends.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -120,6 +120,8 @@ class Plan:
         self.sources = tuple(sources)
         self._labels: dict[Site, Permutation] = {}
         self._touched: dict[Site, list[Source]] = {}
+        # What ``orders`` says of a source, as long as no label around it changes.
+        self._known: dict[Source, list[tuple[Request, Permutation]]] = {}
         for source in self.sources:
             for site in dict.fromkeys(_sites_of(source)):
                 self._labels[site] = identity(site.dims)
@@ -134,9 +136,13 @@ class Plan:
         """What the labels cost."""
         return self._cost_of(self.sources, self._labels)
 
-    def orders(self, source: Source) -> Iterator[tuple[Request, Permutation]]:
+    def orders(self, source: Source) -> Sequence[tuple[Request, Permutation]]:
         """In which order each request reads what is made now."""
-        yield from ((request, self._order(source, request, self._labels)) for request in source.requests)
+        known = self._known.get(source)
+        if known is None:
+            known = [(request, self._order(source, request, self._labels)) for request in source.requests]
+            self._known[source] = known
+        return known
 
     def improve(self) -> None:
         """Make moves until none is left that pays."""
@@ -154,9 +160,12 @@ class Plan:
         for source in sources:
             if source.is_constant:
                 continue
-            orders = [
-                (self._order(source, request, labels), request.is_output) for request in source.requests
-            ]
+            if labels is self._labels:
+                orders = [(order, request.is_output) for request, order in self.orders(source)]
+            else:
+                orders = [
+                    (self._order(source, request, labels), request.is_output) for request in source.requests
+                ]
             for order in {order for order, _ in orders if not is_identity(order)}:
                 # Outputs of the graph are values of their own, also where they are equal.
                 count = max(1, sum(is_output for other, is_output in orders if other == order))
@@ -168,8 +177,10 @@ class Plan:
         leader: dict[object, object] = {}
 
         def find(item: object) -> object:
-            while leader.setdefault(item, item) is not item:
-                item = leader[item]
+            while (above := leader.setdefault(item, item)) is not item:
+                # Each look halves the way for the next one.
+                leader[item] = leader[above]
+                item = above
             return item
 
         for source in self.sources:
@@ -200,6 +211,9 @@ class Plan:
                 labels.update({site: then(labels[site], order) for site in moved})
                 if moved and self._cost_of(sources, labels).is_below(before):
                     self._labels = labels
+                    for site in moved:
+                        for source in self._touched[site]:
+                            self._known.pop(source, None)
                     return True
         return False
 
@@ -209,7 +223,7 @@ class Plan:
         for source in sources:
             if source.is_constant:
                 continue
-            orders = list(self.orders(source))
+            orders = self.orders(source)
             if source.maker in sites:
                 found.update(dict.fromkeys(order for _, order in orders))
             for request, order in orders:
