@@ -82,6 +82,7 @@ soak: $(VENV)/dev.done
 # Whether TensorRT-RTX builds the ImageNet-size networks of the zoo; needs no GPU; hours, goes on where it stopped.
 trt-check: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.bench.trt_check docs
+	$(BIN)/python -m cnnport.bench.trt_check docs --precision fp16 --precision int8
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,7 +1,8 @@
 """One row a network, kept as JSON and shown as a page, so that a run of hours goes on where it stopped."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 
 from cnnport.bench.environment import read_environment
@@ -10,15 +11,17 @@ from cnnport.errors import ArtifactError
 from cnnport.files import write_atomically
 
 
-def kept_rows(path: Path, versions: Mapping[str, str]) -> dict[str, Json]:
-    """The rows of an earlier run by name: those of the same versions that have no problem.
+def kept_rows(
+    path: Path, versions: Mapping[str, str], key: Callable[[Json], str] = itemgetter("name")
+) -> dict[str, Json]:
+    """The rows of an earlier run by name, or by another ``key``: those of the same versions that have no problem.
 
     Raises:
         ArtifactError: If the file is no such record.
     """
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["networks"]
-        return {row["name"]: row for row in rows if row["versions"] == versions and not row["problem"]}
+        return {key(row): row for row in rows if row["versions"] == versions and not row["problem"]}
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError) as error:

@@ -1,9 +1,12 @@
-"""The TensorRT build check over the zoo, without a GPU: ``python -m cnnport.bench.trt_check FOLDER [PATTERN]...``.
+"""The TensorRT build check, without a GPU: ``python -m cnnport.bench.trt_check FOLDER [PATTERN]...``.
 
-Every network of ImageNet's size that matches is exported with seeded weights, unless its file waits in ``--files``,
-and parsed and built by TensorRT-RTX, which shares TensorRT's parser and messages; each in processes of its own.
-FOLDER gets ``trt_check.json``, with one row a network, written after each, and ``trt_check.md``, the same for people.
-A second run goes on where the first stopped: rows of the same versions are kept, whether they built or not.
+In float32, every network of ImageNet's size that matches is exported with seeded weights, unless its file waits in
+``--files``, and parsed and built by TensorRT-RTX, which shares TensorRT's parser and messages; each in processes of
+its own. ``--precision fp16`` and ``--precision int8`` do so for the representatives of ``cnnport.bench.graphs``,
+whose files for TensorRT are made of one export; int8 files are also held to ``graphs.quantize.trt_rules``.
+FOLDER gets ``trt_check.json``, with one row for each network and precision, written after each, and ``trt_check.md``,
+the same for people. A second run goes on where the first stopped: rows of the same versions are kept, whether they
+built or not.
 """
 
 import argparse
@@ -18,9 +21,12 @@ from pathlib import Path
 from cnnport import registry
 from cnnport._version import __version__
 from cnnport.bench.command import cnnport_command
+from cnnport.bench.graphs_record import REPRESENTATIVES
 from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
 from cnnport.bench.rows import kept_rows, write_rows
+from cnnport.bench.trt_page import markdown, reason_of
+from cnnport.bench.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
 from cnnport.errors import CnnportError
 from cnnport.metadata import tool_versions
 from cnnport.registry import ModelSpec
@@ -29,7 +35,7 @@ RUNTIME = "trt-rtx"
 SMALLEST_PIXELS = 200
 """Height from which a network counts as one of ImageNet's size."""
 
-WANTED_SHARE = 0.95
+WANTED_SHARE = {"fp32": 0.95, "fp16": 1.0, "int8": 1.0}
 """Of the networks that build; the rest are named with the cause."""
 
 # What keeps the check from saying anything, apart from its verdict.
@@ -41,56 +47,79 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m cnnport.bench.trt_check", description=__doc__)
     parser.add_argument("folder", type=Path, help="where trt_check.json and trt_check.md are")
     parser.add_argument("pattern", nargs="*", default=["*"], help="names, with * and ?")
+    parser.add_argument(
+        "--precision",
+        action="append",
+        choices=PRECISIONS,
+        help="of the files; once for each, fp32 without any",
+    )
     parser.add_argument("--files", type=Path, default=Path("build/zoo"), help="where exported files wait")
     parser.add_argument("--keep-files", action="store_true", help="leave the files that this run exported")
     options = parser.parse_intermixed_args(arguments)
+    wanted = [each for each in PRECISIONS if each in (options.precision or PRECISIONS[:1])]
+    files = CheckedFiles(options.files, keep=options.keep_files)
     try:
         with progress() as tell:
-            check = TrtCheck(options.folder, options.files, options.pattern, tell, keep=options.keep_files)
+            check = TrtCheck(options.folder, files, options.pattern, wanted, tell)
             check.run()
     except CnnportError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code
-    rows = check.rows()
+    return max(_verdict(precision, check.rows(precision)) for precision in wanted)
+
+
+def _verdict(precision: str, rows: Sequence[Json]) -> int:
+    """Say how many build, and why the others do not."""
     built, tried = sum(row["ok"] for row in rows), sum(not row["problem"] for row in rows)
-    print(f"{built} of {len(rows)} build for {RUNTIME}")  # noqa: T201
+    print(f"{built} of {len(rows)} build for {RUNTIME} in {precision}")  # noqa: T201
     for row in rows:
         if not row["ok"]:
             print(f"{row['name']}: {reason_of(row)}")  # noqa: T201
-    return 0 if tried == len(rows) and built >= WANTED_SHARE * len(rows) else 1
+    return 0 if tried == len(rows) and built >= WANTED_SHARE[precision] * len(rows) else 1
 
 
 class TrtCheck:
     """The rows of the networks that match, on disk after every one."""
 
-    def __init__(self, folder: Path, files: Path, patterns: Sequence[str], tell: Tell, *, keep: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        files: CheckedFiles,
+        patterns: Sequence[str],
+        precisions: Sequence[str],
+        tell: Tell,
+    ) -> None:
         """Take up the rows of an earlier run of the same versions. Raises ``ArtifactError`` for a foreign file."""
-        self._folder, self._files, self._tell, self._keep = folder, files, tell, keep
-        self._rows = kept_rows(folder / "trt_check.json", _versions())
+        self._folder, self._files, self._tell = folder, files, tell
+        self._rows = kept_rows(folder / "trt_check.json", _versions(), key=_key_of)
         self._chosen = [
-            spec
+            (spec, precision)
             for spec in registry.specs()
-            if spec.input_shape[1] >= SMALLEST_PIXELS
-            and any(fnmatchcase(spec.name, each) for each in patterns)
+            for precision in precisions
+            if _is_meant(spec, precision) and any(fnmatchcase(spec.name, each) for each in patterns)
         ]
 
-    def rows(self) -> list[Json]:
+    def rows(self, precision: str) -> list[Json]:
         """One row for each network that matches and was reached, in the order of the catalogue."""
-        return [self._rows[spec.name] for spec in self._chosen if spec.name in self._rows]
+        keys = (_key(spec.name, each) for spec, each in self._chosen if each == precision)
+        return [self._rows[key] for key in keys if key in self._rows]
 
     def run(self) -> None:
         """Check what has no row; the light networks first, so that faults of the check itself show early."""
-        self._files.mkdir(parents=True, exist_ok=True)
-        waiting = sorted(self._chosen, key=lambda spec: spec.macs)
-        for number, spec in enumerate(waiting):
-            if spec.name not in self._rows:
-                self._tell(f"check {spec.name}", number, len(waiting))
-                self._rows[spec.name] = self._checked(spec)
+        waiting = sorted(self._chosen, key=lambda each: each[0].macs)
+        for number, (spec, precision) in enumerate(waiting):
+            if _key(spec.name, precision) not in self._rows:
+                self._tell(f"check {spec.name} {precision}", number, len(waiting))
+                self._rows[_key(spec.name, precision)] = self._checked(spec, precision)
                 self._write()
+            # Precisions of a network lie side by side, and are made of one file.
+            if number + 1 == len(waiting) or waiting[number + 1][0] is not spec:
+                self._files.clear()
 
-    def _checked(self, spec: ModelSpec) -> Json:
+    def _checked(self, spec: ModelSpec, precision: str) -> Json:
         row: Json = {
             "name": spec.name,
+            "precision": precision,
             "family": spec.family,
             "params": spec.params,
             "macs": spec.macs,
@@ -99,73 +128,38 @@ class TrtCheck:
             "versions": _versions(),
             "date": datetime.now(UTC).date().isoformat(),
         }
-        path = self._files / f"{spec.name}.onnx"
-        ours = not path.exists()
-        export = ["-q", "export", spec.name, "--weights", "random", "-o", str(path), "--overwrite", "--json"]
         try:
-            if ours:
-                cnnport_command(export)
-            answer = cnnport_command(
-                ["-q", "build", str(path), "--runtime", RUNTIME, "--check", "--json"], accepted=_CHECKED
-            )
-            done = json.loads(answer)
+            path = self._files.file(spec.name, precision)
+            build = ["-q", "build", str(path), "--runtime", RUNTIME, "--check", "--json"]
+            done = json.loads(cnnport_command(build, accepted=_CHECKED))
+            if precision != "fp32":
+                row |= precision_facts(path, precision, done["kernels"])
         except (CnnportError, ValueError) as error:
             return row | {"problem": str(error)}
-        finally:
-            if ours and not self._keep:
-                path.unlink(missing_ok=True)
         facts = ("parsed", "built", "ok", "layers", "fused", "errors", "warnings", "bytes")
-        return row | {name: done[name] for name in facts} | {"kinds": _kinds(done["kernels"])}
+        row |= {name: done[name] for name in facts} | {"kinds": _kinds(done["kernels"])}
+        if precision != "fp32":
+            row["ok"] = row["ok"] and row["asked"] > 0 and not row["faults"]
+        return row
 
     def _write(self) -> None:
-        ordered = [self._rows[spec.name] for spec in registry.specs() if spec.name in self._rows]
+        keys = (_key(spec.name, precision) for precision in PRECISIONS for spec in registry.specs())
+        ordered = [self._rows[key] for key in keys if key in self._rows]
         write_rows(self._folder, "trt_check", ordered, markdown(ordered), runtime=RUNTIME)
 
 
-def reason_of(row: Json) -> str:
-    """Why a network does not build, by node, in one line."""
-    if row["problem"]:
-        return f"not checked: {' '.join(row['problem'].split())}"
-    stage = "parsed, not built" if row["parsed"] and not row["built"] else "not parsed"
-    if row["built"]:
-        stage = "built otherwise than the file asks"
-    errors = (
-        f"{error['node']}: {error['message']}" if error["node"] else error["message"]
-        for error in row["errors"]
-    )
-    return f"{stage}: {'; '.join(errors)}"
+def _is_meant(spec: ModelSpec, precision: str) -> bool:
+    if precision == "fp32":
+        return spec.input_shape[1] >= SMALLEST_PIXELS
+    return spec.name in REPRESENTATIVES
 
 
-def markdown(rows: Sequence[Json]) -> str:
-    """The rows as a page; networks that do not build stand below the table with their reasons."""
-    built = [row for row in rows if row["ok"]]
-    version = next((row["versions"].get("tensorrt-rtx-cu13", "unknown") for row in rows), "unknown")
-    lines = [
-        "# The TensorRT build check",
-        "",
-        f"{len(built)} of {len(rows)} networks are parsed and built in fp32 by TensorRT-RTX {version} without a GPU,",
-        "strongly typed, TF32 off, for batches 1 to 32 on GPUs from Ampere on. `layers` are what the engine",
-        "launches, `fused` those that compute more than one node of the file. Made by `make trt-check`; versions",
-        "and kinds of layers are in trt_check.json.",
-        "",
-        "| network | parameters | parsed | built | layers | fused | engine MB |",
-        "|---|--:|---|---|--:|--:|--:|",
-    ]
-    for row in rows:
-        if not row["problem"]:
-            cells = (
-                row["name"],
-                f"{row['params']:,}",
-                "yes" if row["parsed"] else "no",
-                "yes" if row["ok"] else "no",
-                str(row["layers"]) if row["built"] else "",
-                str(row["fused"]) if row["built"] else "",
-                f"{row['bytes'] / 1e6:.1f}" if row["built"] else "",
-            )
-            lines.append("| " + " | ".join(cells) + " |")
-    if failed := [row for row in rows if not row["ok"]]:
-        lines += ["", "Not built:", ""] + [f"- {row['name']}: {reason_of(row)}" for row in failed]
-    return "\n".join(lines) + "\n"
+def _key(name: str, precision: str) -> str:
+    return f"{name} {precision}"
+
+
+def _key_of(row: Json) -> str:
+    return _key(row["name"], row["precision"])
 
 
 def _kinds(kernels: Sequence[Json]) -> dict[str, int]:
