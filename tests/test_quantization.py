@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from cnnport import registry
 from cnnport.artifact import Artifact
-from cnnport.calibration import open_samples
+from cnnport.calibration import Samples, open_samples
+from cnnport.calibration.samples import Feeds
 from cnnport.digits import load_digits
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, UnknownNameError
 from cnnport.graphs.protos import read
@@ -23,7 +24,7 @@ from cnnport.half_file import half_file
 from cnnport.images import preprocess_image
 from cnnport.metadata import preprocess_of
 from cnnport.onnxfile import load_model, read_artifact
-from cnnport.quantization import Judgement, Limits, Recipe, as_markdown, quantize_file, report_of
+from cnnport.quantization import Judgement, Limits, Recipe, as_markdown, judging, quantize_file, report_of
 from cnnport.quantization.judging import Judge, runner_of
 from cnnport.quantization.sensitivity import sensitivities
 from cnnport.runtimes import Options, get_runtime, require_runtime
@@ -276,6 +277,118 @@ def test_judgements_see_what_is_planted(tmp_path: Path) -> None:
     other = judge.judge(saved(model, tmp_path / "turned.onnx"), "ort-cpu", Options())
     assert other.sqnr_db < 5
     assert other.drop > 50
+
+
+class Labelled:
+    """Samples of others, with labels, that count how often one is loaded."""
+
+    is_random = False
+    description = key = "labelled"
+
+    def __init__(self, samples: Samples, labels: list[int]) -> None:
+        self._samples, self._labels = samples, labels
+        self.loaded = 0
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def name(self, place: int) -> str:
+        return self._samples.name(place)
+
+    def load(self, place: int) -> Feeds:
+        self.loaded += 1
+        return self._samples.load(place)
+
+    def label(self, place: int) -> int:
+        return self._labels[place]
+
+    def others(self, _count: int) -> None:
+        return None
+
+
+def test_labels_count_only_where_the_float_network_knows_them(tmp_path: Path) -> None:
+    """Of labels that are none of its own, a network may lose all and still be right as often, by chance."""
+    source, given = uneven(tmp_path)
+    samples = open_samples(given, read_artifact(source))
+    with require_runtime("ort-cpu").open(read_artifact(source), Options()) as opened:
+        own = [int(opened.run(samples.load(place))["y"].argmax()) for place in range(len(samples))]
+    known = Judge(source, Labelled(samples, own)).judge(source, "ort-cpu", Options())
+    assert (known.top1_float, known.top1, known.drop) == (100.0, 100.0, 0.0)
+    foreign = Labelled(samples, [(each + 1) % 6 for each in own])
+    unknown = Judge(source, foreign).judge(source, "ort-cpu", Options())
+    assert (unknown.top1_float, unknown.top1) == (None, None)
+    assert unknown.agreement == 100.0
+
+
+def test_samples_are_loaded_once_as_long_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, given = uneven(tmp_path)
+    samples = open_samples(given, read_artifact(source))
+    size = samples.load(0)["x"].nbytes
+    for room, loads in ((2**28, 64), (10 * size, 64 + 2 * 54)):
+        monkeypatch.setattr(judging, "_KEPT_BYTES", room)
+        counted = Labelled(samples, [0] * len(samples))
+        judge = Judge(source, counted)
+        assert judge.judge(source, "ort-cpu", Options()).sqnr_db == math.inf
+        assert judge.judge(source, "ort-cpu", Options()).sqnr_db == math.inf
+        assert counted.loaded == loads
+
+
+def test_a_network_that_only_names_its_class_cannot_be_judged(network: Path, tmp_path: Path) -> None:
+    model = onnx.load(network)
+    model.graph.node.add(op_type="ArgMax", input=["y"], output=["winner"], name="best")
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("winner", TensorProto.INT64, None))
+    with pytest.raises(CnnportError, match="no output of floating-point numbers"):
+        quantize_file(saved(model, tmp_path / "named.onnx"), tmp_path / "out.onnx", "random:2")
+
+
+def test_noise_for_files_of_a_fixed_batch(network: Path, tmp_path: Path) -> None:
+    model = onnx.load(network)
+    for each in (*model.graph.input, *model.graph.output):
+        each.type.tensor_type.shape.dim[0].dim_value = 3
+    done = quantize_file(
+        saved(model, tmp_path / "three.onnx"), tmp_path / "out.onnx", "random:4", method="minmax"
+    )
+    assert done.calibration.count == 4
+    assert done.artifact.inputs[0].shape[0] == 3
+    assert done.judgement.sqnr_db > 10
+
+
+def test_notes_name_files_that_there_are(network: Path, arrays: str, tmp_path: Path) -> None:
+    (tmp_path / "apart").mkdir()
+    source = tmp_path / "apart" / "network.onnx"
+    onnx.save(onnx.load(network), source, save_as_external_data=True, location="w", size_threshold=10)
+    done = quantize_file(source, tmp_path / "out.onnx", arrays, method="minmax", repair=False)
+    assert "network.onnx has its weights in another file, out.onnx has them in itself" in done.notes
+
+
+def test_what_cannot_be_quantized_is_said_with_the_reason(tmp_path: Path) -> None:
+    text = "g (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y) { a = Conv (x, w)  y = Relu (a) }"
+    source = saved(model_of(text, {"w": (4, 3, 1, 1)}), tmp_path / "net.onnx")
+    with pytest.raises(CnnportError, match="of Conv Conv_0, its result is given out, in float"):
+        quantize_file(source, tmp_path / "out.onnx", "random:2")
+
+
+def test_pictures_that_nobody_can_read(tmp_path: Path) -> None:
+    text = "g (float[N, 3, 8, 8] x) => (float[N, 2] y) { a = Conv (x, w)  f = Flatten (a)  y = Gemm (f, v) }"
+    source = saved(model_of(text, {"w": (4, 3, 1, 1), "v": (256, 2)}), tmp_path / "net.onnx")
+    (tmp_path / "pictures").mkdir()
+    for name in ("a.png", "b.jpg"):
+        (tmp_path / "pictures" / name).write_bytes(b"no picture")
+    with pytest.raises(CnnportError, match=r"none of the 2 samples can be read: .* is not a JPEG"):
+        quantize_file(source, tmp_path / "out.onnx", str(tmp_path / "pictures"))
+    Image.new("RGB", (9, 9), "red").save(tmp_path / "pictures" / "c.png")
+    done = quantize_file(source, tmp_path / "out.onnx", str(tmp_path / "pictures"), method="minmax")
+    assert any("and 1 more could not be read and were left out" in note for note in done.notes)
+
+
+def test_an_input_without_a_place_for_samples(tmp_path: Path) -> None:
+    text = "g (float[N, 2, 4, 4] x, float s) => (float[N, 3, 4, 4] y) { a = Mul (x, s)  y = Conv (a, w) }"
+    source = saved(model_of(text, {"w": (3, 2, 1, 1)}), tmp_path / "scaled.onnx")
+    with pytest.raises(CnnportError, match="one number for a whole batch"):
+        quantize_file(source, tmp_path / "out.onnx", "random:2")
 
 
 def test_limits() -> None:

@@ -1,5 +1,6 @@
 """``cnnport quantize`` and ``cnnport export --precision int8``: what they print, refuse and leave on disk."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,7 @@ def test_a_speed_that_nobody_can_measure_here(cli: Run, files: Path) -> None:
     ("arguments", "message"),
     [
         (("--calibration", "nowhere"), "nowhere: no such folder"),
+        (("--calibration", "nowhere.npz:8"), "nowhere.npz: no such file"),
         (("--calibration", "."), "no pictures"),
         (("--calibration", "x.npy:0"), "random:100"),
         (("--calibration", "x.npy", "--target", "cuda"), "no int8 target is called 'cuda'"),
@@ -121,6 +123,25 @@ def test_bad_usage_is_one_or_two_lines(
     assert message in error
     assert len(error.strip().splitlines()) <= 2
     assert sorted(path.name for path in files.iterdir()) == before
+
+
+def test_one_array_for_two_inputs(cli: Run, files: Path) -> None:
+    text = "g (float[N, 2, 4, 4] x, float[N, 2, 4, 4] z) => (float[N, 3, 4, 4] y) { a = Add (x, z)  y = Conv (a, w) }"
+    onnx.save(model_of(text, {"w": (3, 2, 1, 1)}), files / "two.onnx")
+    code, _, error = cli("quantize", "two.onnx", "--calibration", "x.npy")
+    assert code == 2
+    assert "x.npy is one array, and the network has 2 inputs" in error
+
+
+def test_no_room_for_temporary_files(cli: Run, files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cnnport.optimize_file.set_aside", full)
+    code, out, error = cli("quantize", "net.onnx", "--calibration", "x.npy", "--no-speed")
+    assert (code, out) == (2, "")
+    assert error.startswith("error: No space left on device: temporary files lie in ")
+    assert not (files / "net.int8.onnx").exists()
 
 
 def test_what_is_in_8_bits_already(cli: Run, files: Path) -> None:

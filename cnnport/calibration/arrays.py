@@ -138,6 +138,11 @@ class ArrayFiles:
         if len(names) == len(found) == 1:
             return {names[0]: next(iter(found.values()))}
         if missing := sorted(set(names) - set(found)):
+            if file.suffix == ".npy":
+                raise FeedError(
+                    f"{file} is one array, and the network has {len(names)} inputs: take .npz files with an array "
+                    f"for each, {', '.join(names)}"
+                )
             raise FeedError(
                 f"{file} has no array for input {missing[0]!r}: it has {', '.join(found) or 'none'}"
             )

@@ -107,7 +107,9 @@ class RandomSamples:
         return type(self)(self._given, count, first=self._first + self._count)
 
     def _make(self, seed: int) -> Feeds:
-        return make_inputs(self._artifact.inputs, replace(self._trial, batch=1, seed=seed))
+        made = make_inputs(self._artifact.inputs, replace(self._trial, batch=1, seed=seed))
+        # Where the batch is fixed, as many are drawn.
+        return {name: array[:1] for name, array in made.items()}
 
 
 def balanced(

@@ -5,7 +5,7 @@ from pathlib import Path
 from cnnport.artifact import Artifact
 from cnnport.calibration import arrays, pictures
 from cnnport.calibration.samples import COUNT, RandomSamples, Samples
-from cnnport.errors import CnnportError
+from cnnport.errors import CnnportError, FeedError
 
 _MOST = 2**24
 
@@ -21,7 +21,14 @@ def open_samples(text: str, artifact: Artifact, *, count: int | None = None) -> 
 
     Raises:
         CnnportError: If there are none, or they are not for this network.
+        FeedError: If an input has no dimension in which samples could lie.
     """
+    for spec in artifact.inputs:
+        if not spec.shape:
+            raise FeedError(
+                f"{artifact.path} cannot be calibrated: its input {spec} is one number for a whole batch of samples\n"
+                "make it a constant first"
+            )
     source, wanted = _split(text)
     wanted = wanted or count or COUNT
     if source == "random":
@@ -29,6 +36,8 @@ def open_samples(text: str, artifact: Artifact, *, count: int | None = None) -> 
     if source == "digits":
         return pictures.DigitSamples(artifact, wanted)
     path = Path(source)
+    if path.suffix in arrays.SUFFIXES and not path.exists():
+        raise CnnportError(f"{path}: no such file")
     if path.is_file() and path.suffix not in arrays.SUFFIXES:
         raise CnnportError(
             f"{path} is one file: calibration takes a folder of pictures, or .npy and .npz files"

@@ -1,6 +1,8 @@
 """The entry point: every command, the options of all of them, and what errors look like."""
 
+import errno
 import signal
+import tempfile
 import traceback
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -15,6 +17,8 @@ from cnnport.errors import CnnportError, first_line
 
 # An internal error is neither a failed check nor the user's mistake; sysexits.h calls it EX_SOFTWARE.
 _INTERNAL_ERROR = 70
+
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 app = typer.Typer(
     name="cnnport",
@@ -73,6 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
         if hasattr(error, "format_message"):
             message = error.format_message() or "a command is missing"
             return _fail(f"{message}\nsee {_command_of(error)} --help", CnnportError.exit_code)
+        # Results say so of themselves; this is of what lies elsewhere while work goes on.
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            where = f"temporary files lie in {tempfile.gettempdir()}, or where TMPDIR says"
+            return _fail(f"{error.strerror}: {where}", CnnportError.exit_code)
         what = f"{type(error).__name__}: {first_line(error)}"
         message = f"internal error, please report it: {what}\nrun `cnnport --debug ...` to see where"
         return _fail(message, _INTERNAL_ERROR)

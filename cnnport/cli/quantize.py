@@ -173,9 +173,10 @@ def summary(done: "Quantized") -> list[str]:
     if left:
         lines.append(f"float     {', '.join(each.node for each in left)}: they lose most")
     others = "others" if done.is_held_out else "the same"
+    count = done.calibration.count
     return [
         *lines,
         f"by        {done.best.recipe}",
-        f"from      {done.calibration.count} samples ({done.calibration.source})",
+        f"from      {count} sample{'s' * (count != 1)} ({done.calibration.source})",
         f"judged    on {others}, on {done.runtime}: {done.judgement}",
     ]

@@ -16,6 +16,14 @@ from cnnport.runtimes import Options, get_runtime, require_runtime
 
 _Array = NDArray[Any]
 
+# Samples that are kept from one candidate to the next, there may be a hundred: decoding a picture takes about as long
+# as a small network. Those beyond it are loaded again.
+_KEPT_BYTES = 2**28
+
+# Labels say something of a network that gets so many of them right, in per cent. Of one that was made for something
+# else, or has random weights, a candidate may lose all and be right as often by chance.
+_LEAST_TOP1 = 50.0
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -26,7 +34,8 @@ class Judgement:
             the least. Infinite where there is no difference.
         agreement: Share of samples (of positions, for maps of scores) whose best class is the float network's, in
             per cent; None where the output is no scores, or all samples are of one class to the float network.
-        top1_float: Share of samples that the float network classifies right, in per cent; None without labels.
+        top1_float: Share of samples that the float network classifies right, in per cent; None without labels, or
+            where these are not what the network was trained for.
         top1: Share of those that the candidate does.
         count: How many samples.
     """
@@ -89,9 +98,12 @@ class Judge:
             count: So many of them at most, the first.
 
         Raises:
-            CnnportError: If none can be read, or it does not run on them.
+            CnnportError: If none can be read, it does not run on them, or gives nothing that can be compared.
         """
         self._samples = samples
+        self._kept: dict[int, Mapping[str, _Array]] = {}
+        self._room = _KEPT_BYTES
+        self._unreadable = ""
         self._places: list[int] = []
         self._expected: list[Mapping[str, _Array]] = []
         places = range(min(len(samples), len(samples) if count is None else count))
@@ -99,7 +111,12 @@ class Judge:
             self._places.append(place)
             self._expected.append(answer)
         if not self._places:
-            raise CnnportError("none of the samples can be read, so nothing can be judged")
+            raise CnnportError(f"none of the {len(samples)} samples can be read: {self._unreadable}")
+        if not self._expected[0]:
+            raise CnnportError(
+                "the network has no output of floating-point numbers, by which candidates are judged: quantize it "
+                "up to the scores that its outputs are made of"
+            )
 
     @property
     def classes(self) -> int:
@@ -133,11 +150,12 @@ class Judge:
                 labelled += 1
                 right += int(ours.item() == label)
                 right_float += int(theirs.item() == label)
+        is_labelled = labelled > 0 and 100.0 * right_float / labelled >= _LEAST_TOP1
         return Judgement(
             min(_decibels(signal[name], noise[name]) for name in signal),
             100.0 * float(np.mean(agreed)) if agreed else None,
-            100.0 * right_float / labelled if labelled else None,
-            100.0 * right / labelled if labelled else None,
+            100.0 * right_float / labelled if is_labelled else None,
+            100.0 * right / labelled if is_labelled else None,
             len(self._places),
         )
 
@@ -152,8 +170,9 @@ class Judge:
         with require_runtime(runtime).open(artifact, options) as session:
             for place in places:
                 try:
-                    feeds = self._samples.load(place)
-                except ImageError:
+                    feeds = self._load(place)
+                except ImageError as error:
+                    self._unreadable = str(error)
                     continue
                 answer = session.run({name: np.repeat(array, batch, 0) for name, array in feeds.items()})
                 yield (
@@ -164,6 +183,17 @@ class Judge:
                         if value.dtype.kind == "f"
                     },
                 )
+
+    def _load(self, place: int) -> Mapping[str, _Array]:
+        """A sample, and keep it if there is room. Raises ``ImageError``."""
+        if place in self._kept:
+            return self._kept[place]
+        feeds = self._samples.load(place)
+        size = sum(array.nbytes for array in feeds.values())
+        if size <= self._room:
+            self._room -= size
+            self._kept[place] = feeds
+        return feeds
 
 
 def _classes(answer: Mapping[str, _Array]) -> "NDArray[np.int64] | None":

@@ -131,9 +131,10 @@ def quantize_file(
     judged, is_held_out = _judged_samples(samples)
     with tempfile.TemporaryDirectory(prefix="cnnport-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        floats = optimize_file(
-            source, folder / "float.onnx", target=target, freeze_initializers=True, on_step=on_step
-        )
+        # Under the name of the file that comes of it, which is what notes call it.
+        named = folder / "float" / path.name
+        named.parent.mkdir()
+        floats = optimize_file(source, named, target=target, freeze_initializers=True, on_step=on_step)
         on_step("prepare")
         prepared = folder / "prepared.onnx"
         write_prepared(floats.artifact, target, folder, prepared)
@@ -256,7 +257,8 @@ def _notes(
     if seen.skipped:
         first = seen.skipped[0]
         more = f" and {len(seen.skipped) - 1} more" if len(seen.skipped) > 1 else ""
-        notes.append(f"{first.name}{more} could not be read and was left out: {first.reason}")
+        were = "were" if more else "was"
+        notes.append(f"{first.name}{more} could not be read and {were} left out: {first.reason}")
     if seen.is_random:
         notes.append("calibrated with random inputs: nothing follows from it about accuracy")
     elif not is_held_out:

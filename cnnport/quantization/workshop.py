@@ -70,6 +70,7 @@ class Workshop:
         self._reduce_range = reduce_range
         self._on_step, self._on_progress = on_step, on_progress
         self._calibrations: dict[bool, Calibration] = {}
+        self._ranges: dict[tuple[bool, str, str, float], ValueRange] = {}
         self._moments: dict[tuple[bool, bool], dict[str, InputMoments]] = {}
         self._made = 0
 
@@ -81,10 +82,10 @@ class Workshop:
         """
         graph = self._read(recipe.equalized)
         names = wanted(graph, self._target, recipe.keep)
-        found = self.calibration(recipe.equalized, names)
-        ranges = found.ranges(
-            recipe.method, names, percentile=recipe.percentile, symmetric=self._target == "trt"
-        )
+        self.calibration(recipe.equalized, names)
+        ranges = {
+            name: self.range_of(recipe.equalized, name, recipe.method, recipe.percentile) for name in names
+        }
         ranges |= {name: each for name, each in recipe.ranges.items() if name in names}
         moments = {}
         if recipe.corrected or recipe.rounded:
@@ -114,9 +115,14 @@ class Workshop:
         return found
 
     def range_of(self, equalized: bool, value: str, method: str, percentile: float) -> ValueRange:
-        """The range of one value by some method."""
-        found = self.calibration(equalized, [value])
-        return found.range_of(value, method, percentile=percentile, symmetric=self._target == "trt")
+        """The range of one value by some method; found once, since candidates are many."""
+        key = equalized, value, method, percentile
+        if key not in self._ranges:
+            found = self.calibration(equalized, [value])
+            self._ranges[key] = found.range_of(
+                value, method, percentile=percentile, symmetric=self._target == "trt"
+            )
+        return self._ranges[key]
 
     def inputs_of(self, recipe: Recipe, layers: Collection[str]) -> tuple[str, ...]:
         """Names of the values whose ranges decide about what some layers read, in the graph's order."""

@@ -47,6 +47,8 @@ _INTEGER_OPERATORS = frozenset(
     }
 )
 
+_PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
 
 @dataclass(frozen=True)
 class Report:
@@ -152,9 +154,9 @@ def _plan(model: ir.Model, target: str, keep: Collection[str]) -> Plan:
     annotate(model)
     found = plan(model, target, keep)
     if not any(rule.role is Role.PRODUCT for rule in found.nodes.values()):
-        raise CnnportError(
-            f"nothing in this graph can be quantized for {target}: no product with constant weights"
-        )
+        left = next((each for each in found.choices if each.operator in _PRODUCTS), None)
+        why = f"of {left.operator} {left.node}, {left.reason}" if left else "it has no product with weights"
+        raise CnnportError(f"nothing in this graph can be quantized for {target}: {why}")
     return found
 
 
