@@ -6,7 +6,6 @@ one size. From one calibration every method makes its ranges, which is timed bes
 """
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -23,10 +22,10 @@ from cnnport.bench.answering import answer_with
 from cnnport.bench.environment import read_environment
 from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
+from cnnport.bench.rows import write_document
 from cnnport.calibration import METHODS, Samples, calibrate, open_samples
 from cnnport.errors import CnnportError
 from cnnport.export import export
-from cnnport.files import write_atomically
 from cnnport.graphs.passes import passes_for
 from cnnport.graphs.protos import read
 from cnnport.graphs.quantize import wanted
@@ -83,8 +82,7 @@ def main(arguments: list[str] | None = None) -> int:
             "rounds": options.rounds,
             "cases": rows,
         }
-        options.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.file, (json.dumps(document, indent=1) + "\n").encode())
+        write_document(options.file, document)
     except CnnportError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -18,8 +18,8 @@ from cnnport.bench.answering import follow, take_stdout
 from cnnport.bench.environment import read_environment
 from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
+from cnnport.bench.rows import write_document
 from cnnport.errors import CnnportError
-from cnnport.files import write_atomically
 from cnnport.memory import peak_memory_bytes, return_large_blocks
 
 if TYPE_CHECKING:
@@ -59,8 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         rows = measure(CASES, options.rounds)
         document = {"environment": read_environment().to_json(), "threads": _THREADS, "cases": rows}
-        options.file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(options.file, (json.dumps(document, indent=1) + "\n").encode())
+        write_document(options.file, document)
     except CnnportError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

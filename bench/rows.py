@@ -39,7 +39,12 @@ def write_record(record: Path, place: Path, rows: Sequence[Json], page: str, **f
     Raises:
         OutputError: If the file system refuses.
     """
-    document = {"environment": read_environment().to_json(), **facts, "networks": list(rows)}
-    for path, text in ((record, json.dumps(document, indent=1) + "\n"), (place, page)):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text.encode())
+    write_document(record, {"environment": read_environment().to_json(), **facts, "networks": list(rows)})
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(place, page.encode())
+
+
+def write_document(path: Path, document: Json) -> None:
+    """Write a record of any form, and the folder that it lies in. Raises ``OutputError``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())

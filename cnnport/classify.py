@@ -15,10 +15,10 @@ from cnnport.preprocess import Preprocess, imagenet
 from cnnport.runtimes import Options, Session, require_runtime
 from cnnport.runtimes.engine_file import misfit
 
-# Enough to keep a runtime busy, little enough for any memory.
 # How far float16 probabilities of a thousand classes may miss 1.
 _ROUNDED_SUM = 5e-3
 
+# Enough to keep a runtime busy, little enough for any memory.
 _BATCH = 8
 
 

@@ -162,19 +162,22 @@ def quantize_file(
             on_progress=on_progress,
         )
         found = search.run((method,) if method else tuple(METHODS), percentile)
-        sensitivities = search.sensitivities(found.best.recipe) if layers else ()
         _check_found(found, max_drop)
         best = found.best
+        sensitivities = search.sensitivities(best.recipe) if layers else ()
         seen = workshop.calibration(best.recipe.equalized, ())
         on_step("write")
         facts = facts_of(best, seen, target, is_held_out)
-        written = _write(best.made.path, folder / "int8.onnx", folder, floats.artifact, facts)
+        is_own = CHECKSUM_KEY in floats.artifact.metadata
+        metadata = restated(floats.artifact, best.made.path, facts) if is_own else None
+        written = folder / "int8.onnx"
+        _write(best.made.path, written, folder, metadata, facts)
         if target == "trt" and (wrong := faults(read(load_model(written)))):
             raise CheckFailedError(_not_for_trt(wrong))
         check(
             floats.artifact.path, written, tuple(each.made.path for each in found.attempts if each.judgement)
         )
-        _write(best.made.path, path, folder, floats.artifact, facts)
+        _write(best.made.path, path, folder, metadata, facts)
     notes = (*floats.notes, *_notes(found, seen, judge, is_held_out, max_drop))
     runtime = f"{runner[0]}{'' if runner[1].optimize else ', exactly'}"
     return Quantized(
@@ -230,18 +233,19 @@ def _check_found(found: Found, max_drop: float | None) -> None:
         )
 
 
-def _write(made: Path, path: Path, folder: Path, floats: Artifact, facts: dict[str, Any]) -> Path:
-    """A file of ours says what it is; one of others gets what was done beside what it says."""
+def _write(
+    made: Path, path: Path, folder: Path, metadata: dict[str, str] | None, facts: dict[str, Any]
+) -> None:
+    """A file of ours says what it is; one of others, without metadata, gets what was done beside what it says."""
     model = load_model(made, external_data=False)
-    if CHECKSUM_KEY in floats.metadata:
-        write_model(model, path, restated(floats, made, facts), folder)
-        return path
+    if metadata is not None:
+        write_model(model, path, metadata, folder)
+        return
     kept = [entry for entry in model.metadata_props if entry.key != "cnnport.quantization"]
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     model.metadata_props.add(key="cnnport.quantization", value=to_json(facts))
     write_foreign(model, path, folder)
-    return path
 
 
 def _not_for_trt(wrong: tuple[Fault, ...]) -> str:

@@ -60,7 +60,7 @@ class Attempt:
 
     Attributes:
         recipe: How it was made.
-        made: The candidate.
+        made: The candidate; its file stays only if it was judged.
         trial_db: SQNR on the few samples by which steps are chosen.
         judgement: On the samples that decide; None where a step gained nothing and was not looked at further.
         verdict: What followed, in words.
@@ -174,8 +174,7 @@ class Search:
         best = max(tried, key=lambda each: each[2])
         for candidate, made, reached in tried:
             if made is not best[1]:
-                why = f"{best[0].method} is nearer"
-                self._attempts.append(Attempt(candidate, made, reached, None, why))
+                self._put_aside(Attempt(candidate, made, reached, None, f"{best[0].method} is nearer"))
         return best
 
     def _equalized(self, best: Attempt) -> Attempt:
@@ -250,9 +249,14 @@ class Search:
         """The candidate with one more step, if that is worth anything."""
         if reached < best.trial_db + _GAIN_DB:
             gained = reached - best.trial_db
-            self._attempts.append(Attempt(recipe, made, reached, None, f"left: {gained:+.1f} dB"))
+            self._put_aside(Attempt(recipe, made, reached, None, f"left: {gained:+.1f} dB"))
             return best
         return self._judged(recipe, made, reached, f"{reached - best.trial_db:+.1f} dB")
+
+    def _put_aside(self, attempt: Attempt) -> None:
+        """Note what is not judged; a dozen files of a large network would fill a disk."""
+        attempt.made.path.unlink()
+        self._attempts.append(attempt)
 
     def _judged(self, recipe: Recipe, made: Made, reached: float, why: str) -> Attempt:
         self._on_step("judge")

@@ -34,9 +34,7 @@ def report_of(
     return {
         "source": str(done.source),
         "path": str(done.artifact.path),
-        "target": done.artifact.target
-        if done.artifact.target != "portable"
-        else done.best.made.report.target,
+        "target": done.best.made.report.target,
         "calibration": {
             **done.calibration.to_metadata(),
             "left_out": [{"name": each.name, "reason": each.reason} for each in done.calibration.skipped],

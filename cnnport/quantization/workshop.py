@@ -21,7 +21,6 @@ from cnnport.onnxfile import load_model
 from cnnport.quantization.recipe import Recipe
 
 if TYPE_CHECKING:
-    import onnx
     import onnx_ir as ir
 
 # Sums over the inputs of a layer settle long before ranges do.
@@ -167,11 +166,7 @@ class Workshop:
         return self._moments[key]
 
     def _read(self, equalized: bool) -> "ir.Model":
-        return read(self._model(self._path(equalized)), self._folder)
-
-    @staticmethod
-    def _model(path: Path) -> "onnx.ModelProto":
-        return load_model(path, external_data=False)
+        return read(load_model(self._path(equalized), external_data=False), self._folder)
 
     def _path(self, equalized: bool) -> Path:
         """The float graph's file, or its equalised form's; the first where there is nothing to equalise."""
