@@ -146,7 +146,7 @@ for name in sys.argv[1:]:
 from cnnport.runtimes import RUNTIMES
 print({name: runtime.missing() for name, runtime in RUNTIMES.items()})
 """
-    names = [name for name in modules() if not name.endswith(("__main__", "bench.bare"))]
+    names = [name for name in modules() if not name.endswith(("__main__", "studies.bare"))]
     done = subprocess.run(
         [sys.executable, "-c", program, *names], check=False, capture_output=True, text=True
     )

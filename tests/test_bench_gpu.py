@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from cnnport.artifact import Artifact
-from cnnport.bench import gpu, gpu_parity
 from cnnport.bench.case import artifact_to_json
-from cnnport.bench.gpu import Budget, OutOfTimeError
-from cnnport.bench.gpu_record import Record, Variant
+from cnnport.bench.studies import gpu, gpu_parity
+from cnnport.bench.studies.gpu import Budget, OutOfTimeError
+from cnnport.bench.studies.gpu_record import Record, Variant
 from cnnport.errors import ArtifactError, RuntimeMissingError
 
 SUITE = """

@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.bench import make_cases, overhead
-from cnnport.bench.overhead import Overhead, main, measure_overhead
+from cnnport.bench import make_cases
+from cnnport.bench.studies import overhead
+from cnnport.bench.studies.overhead import Overhead, main, measure_overhead
 from cnnport.errors import CheckFailedError
 from cnnport.onnxfile import read_artifact
 

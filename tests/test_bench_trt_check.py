@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cnnport.bench import trt_check
-from cnnport.bench.graphs_record import REPRESENTATIVES
-from cnnport.bench.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
+from cnnport.bench.studies import trt_check
+from cnnport.bench.studies.graphs_record import REPRESENTATIVES
+from cnnport.bench.studies.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
 from cnnport.errors import CnnportError
 from trt_files import small
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench import zoo
+from cnnport.bench.studies import zoo
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from cnnport.artifact import Artifact
-from cnnport.bench import calibration_cost
-from cnnport.bench.calibration_cost import line_of, measure, write_pictures
+from cnnport.bench.studies import calibration_cost
+from cnnport.bench.studies.calibration_cost import line_of, measure, write_pictures
 from cnnport.errors import CnnportError
 
 

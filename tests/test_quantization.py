@@ -34,7 +34,7 @@ from quantize_graphs import CONSTANTS, NETWORK, Constants, images, model_of, ses
 TRAINED = [spec.name for spec in registry.specs() if spec.weights and spec.weights.is_packaged]
 TARGETS = ("ort", "trt", "openvino")
 
-# Of the 500 that are held out; the whole table is made by ``python -m cnnport.bench.quantized``.
+# Of the 500 that are held out; the whole table is made by ``python -m cnnport.bench.studies.quantized``.
 HELD_OUT = 200
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench import rules_page
-from cnnport.bench.rules_page import filled, main, tables
+from cnnport.bench.studies import rules_page
+from cnnport.bench.studies.rules_page import filled, main, tables
 from cnnport.calibration import COUNT, METHODS, PERCENTILE
 from cnnport.calibration.taps import SAMPLE
 from cnnport.errors import CnnportError
@@ -23,7 +23,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "quantization.md").read_text(encodi
 
 
 def test_the_page_holds_the_tables_as_they_are() -> None:
-    assert filled(PAGE) == PAGE, "run python -m cnnport.bench.rules_page docs"
+    assert filled(PAGE) == PAGE, "run python -m cnnport.bench.studies.rules_page docs"
 
 
 def test_a_table_that_was_changed_by_hand_shows_and_is_put_right() -> None:

@@ -10,11 +10,11 @@ from cnnport import registry
 from cnnport._version import __version__
 from cnnport.bench.environment import read_environment
 from cnnport.bench.progress import Tell
-from cnnport.bench.quantized_accuracy import accuracy_of
-from cnnport.bench.quantized_page import markdown
-from cnnport.bench.quantized_speed import are_there, make_candidates, measure_candidates
 from cnnport.bench.record import Json
-from cnnport.bench.rows import kept_rows, write_record
+from cnnport.bench.studies.quantized_accuracy import accuracy_of
+from cnnport.bench.studies.quantized_page import markdown
+from cnnport.bench.studies.quantized_speed import are_there, make_candidates, measure_candidates
+from cnnport.bench.studies.rows import kept_rows, write_record
 from cnnport.errors import CnnportError, UnknownNameError
 from cnnport.metadata import tool_versions
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.graph_tools import perform
 from cnnport.bench.paired import Ratio, measure_in_turn, ratio
 from cnnport.bench.record import Json
+from cnnport.bench.studies.graph_tools import perform
 from cnnport.errors import CnnportError
 from cnnport.onnxfile import read_artifact
 
@@ -71,7 +71,7 @@ def compare(
     Raises:
         CnnportError: If a file cannot be read or run.
     """
-    from cnnport.bench.graph_digest import graph_digest
+    from cnnport.bench.studies.graph_digest import graph_digest
     from cnnport.graphs import count_ops
     from cnnport.onnxfile import load_model
 

@@ -1,4 +1,4 @@
-"""One file on several runtimes, in this process: ``python -m cnnport.bench.gpu_parity`` reads which as JSON.
+"""One file on several runtimes, in this process: ``python -m cnnport.bench.studies.gpu_parity`` reads which as JSON.
 
 The question has ``artifact``, ``variants`` (a list of ``runtime`` and ``settings``), ``references`` (places in that
 list), ``batch``, ``seed``, ``device`` and ``threads``. The answer has one row for each variant: how far its outputs

@@ -1,4 +1,4 @@
-"""The whole zoo through the product: ``python -m cnnport.bench.zoo FOLDER [PATTERN]...``.
+"""The whole zoo through the product: ``python -m cnnport.bench.studies.zoo FOLDER [PATTERN]...``.
 
 First every network is exported with seeded weights and its file verified by itself, each in processes of its own, so
 that the peak is that of one network. Then the files are measured on ort-cpu, two fresh processes each; that stage
@@ -21,9 +21,9 @@ from cnnport.bench.case import make_cases
 from cnnport.bench.command import cnnport_command
 from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
-from cnnport.bench.rows import kept_rows, write_rows
 from cnnport.bench.run import bench
-from cnnport.bench.zoo_page import markdown
+from cnnport.bench.studies.rows import kept_rows, write_rows
+from cnnport.bench.studies.zoo_page import markdown
 from cnnport.errors import ArtifactError, CnnportError
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
@@ -32,7 +32,7 @@ from cnnport.registry import ModelSpec
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the part of the zoo that matches; 1 if a network is not exported, verified and measured."""
-    parser = argparse.ArgumentParser(prog="python -m cnnport.bench.zoo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cnnport.bench.studies.zoo", description=__doc__)
     parser.add_argument("folder", type=Path, help="where zoo.json and zoo.md are")
     parser.add_argument("pattern", nargs="*", default=["*"], help="names, with * and ?")
     parser.add_argument("--files", type=Path, default=Path("build/zoo"), help="where exported files wait")

@@ -1,4 +1,4 @@
-"""Halves and 8 bits over the zoo: ``python -m cnnport.bench.quantized FOLDER [PATTERN]...``.
+"""Halves and 8 bits over the zoo: ``python -m cnnport.bench.studies.quantized FOLDER [PATTERN]...``.
 
 Two halves. Accuracy: the networks that ship trained on the digits, as float32, float16 and int8 for every target,
 held against the 500 held-out digits and against float32. Speed: some networks of ImageNet's size with random weights,
@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from cnnport.bench.progress import progress
-from cnnport.bench.quantized_record import HALVES, QuantizedRows
+from cnnport.bench.studies.quantized_record import HALVES, QuantizedRows
 from cnnport.errors import CnnportError
 
 PAGE = "quantization_results.md"
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.quantized",
+        prog="python -m cnnport.bench.studies.quantized",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

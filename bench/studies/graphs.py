@@ -1,4 +1,4 @@
-"""cnnport's graphs against the other tools': ``python -m cnnport.bench.graphs [PATTERN]...``.
+"""cnnport's graphs against the other tools': ``python -m cnnport.bench.studies.graphs [PATTERN]...``.
 
 Four files hold each network, with the same seeded weights: what torch.onnx gives, what onnxsim and onnxslim make of
 that, and cnnport's. First they are made, each in a process of its own, and every file is held against the first.
@@ -19,9 +19,9 @@ import sys
 from pathlib import Path
 
 from cnnport.bench.cpus import default_threads
-from cnnport.bench.graphs_compare import compare, table
-from cnnport.bench.graphs_record import Graphs, chosen
 from cnnport.bench.progress import progress
+from cnnport.bench.studies.graphs_compare import compare, table
+from cnnport.bench.studies.graphs_record import Graphs, chosen
 from cnnport.errors import CnnportError
 
 # Of a table that goes to a file, where paths are not to be cut.
@@ -77,7 +77,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.graphs",
+        prog="python -m cnnport.bench.studies.graphs",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""What harness and adapter add: ``python -m cnnport.bench.overhead FILE [--runtime R] [--threads N] [--rounds N]``.
+"""What harness and adapter add: ``python -m cnnport.bench.studies.overhead FILE``.
 
 The same file on the same CPUs with the same threads and input values is timed by ``bench`` and by ``bare``, each
 in a fresh process, in turn; which of the two goes first alternates, so that a drift of the machine favours
@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from cnnport.bench.bare import RUNTIMES
 from cnnport.bench.case import Case, make_cases
 from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of
 from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
 from cnnport.bench.run import bench
+from cnnport.bench.studies.bare import RUNTIMES
 from cnnport.bench.worker import SEED
 from cnnport.errors import CheckFailedError, CnnportError
 
@@ -103,7 +103,7 @@ def measure_overhead(
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, measure, write. Gives the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.overhead", description=__doc__.splitlines()[0]
+        prog="python -m cnnport.bench.studies.overhead", description=__doc__.splitlines()[0]
     )
     parser.add_argument("file", type=Path)
     parser.add_argument("--runtime", choices=tuple(RUNTIMES), default="ort-cpu")
@@ -193,7 +193,9 @@ def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str
         "duration_s": duration_s,
     }
     timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
-    answer = ask(command_of("cnnport.bench.bare"), question, threads=case.threads, timeout_s=timeout_s)
+    answer = ask(
+        command_of("cnnport.bench.studies.bare"), question, threads=case.threads, timeout_s=timeout_s
+    )
     if isinstance(answer, Failure):
         raise CheckFailedError(f"the bare loop gave no result: {answer.reason}")
     return float(median(answer["samples_ns"])) / 1e9

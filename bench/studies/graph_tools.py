@@ -1,4 +1,4 @@
-"""One graph made or checked, in this process: ``python -m cnnport.bench.graph_tools`` reads what as JSON.
+"""One graph made or checked, in this process: ``python -m cnnport.bench.studies.graph_tools`` reads what as JSON.
 
 A tool that crashes, or that needs all memory, then does so alone. The question has ``do``, one of ``TASKS``, and its
 arguments; see ``answering``.
@@ -39,7 +39,7 @@ def perform(task: str, **arguments: object) -> Json:
     Raises:
         CnnportError: If it fails, with what it says.
     """
-    command = command_of("cnnport.bench.graph_tools")
+    command = command_of("cnnport.bench.studies.graph_tools")
     answer = ask(command, {"do": task, **arguments}, threads=TOOL_THREADS, timeout_s=_LIMIT_S)
     if isinstance(answer, Failure):
         raise CnnportError(answer.reason)
@@ -95,7 +95,7 @@ def inspect(first: str, other: str, batches: list[int]) -> Json:
     ``error_in_std`` and ``agrees``: within the tolerance of an export, or, where float32 itself rounds worse than
     that but still says something, within it in float64.
     """
-    from cnnport.bench.graph_digest import graph_digest
+    from cnnport.bench.studies.graph_digest import graph_digest
     from cnnport.compare import FP32_TOLERANCE
     from cnnport.golden import seeded_input
     from cnnport.graphs import count_ops
