@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnnport.bench.studies import zoo
+from cnnport.bench.studies.alone import alone
 
 
 @pytest.fixture
@@ -30,6 +31,8 @@ def test_exports_verifies_measures_and_goes_on(folder: Path, monkeypatch: pytest
     (row,) = document["networks"]
     assert (row["name"], row["params"], row["problem"]) == ("lenet5", 61_706, None)
     assert row["error_in_std"] < 1e-4
+    assert 1e-6 < row["fp16"]["error_in_std"] < 2e-2
+    assert row["fp16"]["half"] == 12
     assert row["p50_ms"] > 0
     assert row["bytes"] > 200_000
     assert row["peak_bytes"] > 1e8
@@ -61,6 +64,29 @@ def test_a_network_that_fails_is_named(folder: Path, monkeypatch: pytest.MonkeyP
     # What failed is tried again.
     monkeypatch.setattr(zoo, "cnnport_command", real)
     assert zoo.main([str(folder), "lenet5"]) == 0
+
+
+def test_a_network_that_float16_breaks_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "in_half", lambda path: {"problem": "the output is not finite"})
+    assert zoo.main(["--no-measure", str(folder), "lenet_300_100"]) == 1
+    (row,) = json.loads((folder / "zoo.json").read_text())["networks"]
+    assert row["problem"] == "in float16: the output is not finite"
+
+
+def test_a_file_that_cannot_be_half_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "none.onnx"
+    path.write_bytes(b"not a network")
+    assert "none.onnx" in zoo.in_half(path)["problem"]
+
+
+def test_two_runs_do_not_share_a_record(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone(folder / "zoo.json"):
+        assert zoo.main(["--no-measure", str(folder), "lenet5"]) == 2
+        with alone(folder / "other.json"):
+            pass
+    assert "another run is writing" in capsys.readouterr().err
+    with alone(folder / "zoo.json"):
+        pass
 
 
 def test_a_foreign_file_is_left_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cnnport.bench.cpus import default_threads
 from cnnport.bench.progress import progress
+from cnnport.bench.studies.alone import alone
 from cnnport.bench.studies.graphs_compare import compare, table
 from cnnport.bench.studies.graphs_record import Graphs, chosen
 from cnnport.errors import CnnportError
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _compare(options)
         wanted = {"passes": options.passes, "target": options.target}
         names = chosen(options.pattern)
-        with progress() as tell:
+        with progress() as tell, alone(options.record):
             graphs = Graphs(options.record, options.page, options.files, names, wanted, tell)
             if options.again:
                 graphs.forget()

@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from cnnport.bench.progress import progress
+from cnnport.bench.studies.alone import alone
 from cnnport.bench.studies.quantized_record import HALVES, QuantizedRows
 from cnnport.errors import CnnportError
 
@@ -25,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_intermixed_args(arguments)
     halves = [half for half in HALVES if getattr(options, half)] or list(HALVES)
     try:
-        with progress() as tell:
+        with progress() as tell, alone(options.record):
             rows = QuantizedRows(
                 options.record, options.folder / PAGE, options.files, options.pattern, halves, tell
             )

@@ -23,6 +23,7 @@ from cnnport._version import __version__
 from cnnport.bench.command import cnnport_command
 from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
+from cnnport.bench.studies.alone import alone
 from cnnport.bench.studies.graphs_record import REPRESENTATIVES
 from cnnport.bench.studies.rows import kept_rows, write_rows
 from cnnport.bench.studies.trt_page import markdown, reason_of
@@ -59,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
     wanted = [each for each in PRECISIONS if each in (options.precision or PRECISIONS[:1])]
     files = CheckedFiles(options.files, keep=options.keep_files)
     try:
-        with progress() as tell:
+        with progress() as tell, alone(options.folder / "trt_check.json"):
             check = TrtCheck(options.folder, files, options.pattern, wanted, tell)
             check.run()
     except CnnportError as error:

@@ -1,10 +1,10 @@
 """The whole zoo through the product: ``python -m cnnport.bench.studies.zoo FOLDER [PATTERN]...``.
 
-First every network is exported with seeded weights and its file verified by itself, each in processes of its own, so
-that the peak is that of one network. Then the files are measured on ort-cpu, two fresh processes each; that stage
-says something only on a machine where nothing else runs, and ``--no-measure`` leaves it for later. FOLDER gets
-``zoo.json``, with one row a network, written after each, and ``zoo.md``, the same for people. A second run goes on
-where the first stopped: rows of the same versions are kept.
+First every network is exported with seeded weights, its file verified by itself, and made float16, each in processes
+of its own, so that the peak is that of one network. Then the files are measured on ort-cpu, two fresh processes each;
+that stage says something only on a machine where nothing else runs, and ``--no-measure`` leaves it for later. FOLDER
+gets ``zoo.json``, with one row a network, written after each, and ``zoo.md``, the same for people. A second run goes
+on where the first stopped: rows of the same versions are kept.
 """
 
 import argparse
@@ -22,7 +22,9 @@ from cnnport.bench.command import cnnport_command
 from cnnport.bench.progress import Tell, progress
 from cnnport.bench.record import Json
 from cnnport.bench.run import bench
+from cnnport.bench.studies.alone import alone
 from cnnport.bench.studies.rows import kept_rows, write_rows
+from cnnport.bench.studies.zoo_half import in_half
 from cnnport.bench.studies.zoo_page import markdown
 from cnnport.errors import ArtifactError, CnnportError
 from cnnport.metadata import tool_versions
@@ -31,7 +33,7 @@ from cnnport.registry import ModelSpec
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the part of the zoo that matches; 1 if a network is not exported, verified and measured."""
+    """Run the part of the zoo that matches; 1 if a network is not exported, verified, made half and measured."""
     parser = argparse.ArgumentParser(prog="python -m cnnport.bench.studies.zoo", description=__doc__)
     parser.add_argument("folder", type=Path, help="where zoo.json and zoo.md are")
     parser.add_argument("pattern", nargs="*", default=["*"], help="names, with * and ?")
@@ -39,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-measure", action="store_true", help="export and verify only")
     options = parser.parse_intermixed_args(arguments)
     try:
-        with progress() as tell:
+        with progress() as tell, alone(options.folder / "zoo.json"):
             zoo = Zoo(options.folder, options.files, options.pattern, tell)
             zoo.export()
             if not options.no_measure:
@@ -49,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     rows = zoo.rows()
     failed = [row["name"] for row in rows if row["problem"]]
-    print(f"{len(rows) - len(failed)} of {len(rows)} exported and verified")  # noqa: T201
+    print(f"{len(rows) - len(failed)} of {len(rows)} exported, verified and made float16")  # noqa: T201
     return 1 if failed else 0
 
 
@@ -59,7 +61,8 @@ class Zoo:
     def __init__(self, folder: Path, files: Path, patterns: Sequence[str], tell: Tell) -> None:
         """Take up the rows of an earlier run of the same versions. Raises ``ArtifactError`` for a foreign file."""
         self._folder, self._files, self._tell = folder, files, tell
-        self._rows = kept_rows(folder / "zoo.json", _versions())
+        kept = kept_rows(folder / "zoo.json", _versions())
+        self._rows = {name: row for name, row in kept.items() if "fp16" in row}
         self._chosen = [
             spec for spec in registry.specs() if any(fnmatchcase(spec.name, each) for each in patterns)
         ]
@@ -109,7 +112,10 @@ class Zoo:
             cnnport_command(["verify", str(path)])
         except CnnportError as error:
             return row | {"problem": str(error)}
+        fp16 = in_half(path)
         return row | {
+            "problem": fp16["problem"] and f"in float16: {fp16['problem']}",
+            "fp16": fp16,
             "bytes": done["bytes"],
             "weights_sha256": done["weights"]["sha256"],
             "ops_before": done["steps"][0]["ops"],
