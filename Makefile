@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train golden zoo fuzz bench-graphs bench-gpu bench-quantized soak trt-check clean
+.PHONY: demo test lint types check train golden zoo fuzz bench-graphs benchmarks bench-gpu bench-quantized soak trt-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -62,6 +62,10 @@ fuzz: $(VENV)/dev.done
 # Hours on two cores, and a quiet machine; goes on where it stopped, and leaves its result in docs/ and bench/results/.
 bench-graphs: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.bench.studies.graphs
+
+# Likewise: every way to run a network, side by side, which docs/benchmarks.md shows.
+benchmarks: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.studies.benchmarks
 
 # Likewise: accuracy of the trained networks at every precision, and int8 against float32 and others' int8.
 bench-quantized: $(VENV)/dev.done

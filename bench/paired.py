@@ -109,13 +109,33 @@ def measure_in_turn(
         RuntimeMissingError: If a runtime is not available.
         CheckFailedError: If a process fails.
     """
-    if rounds < 1:
-        raise CnnportError(f"rounds must be at least 1, not {rounds}")
     cases = [
         case
         for artifact, runtime in zip(artifacts, runtimes or ["ort-cpu"] * len(artifacts), strict=True)
         for case in make_cases([artifact], [runtime], [batch], [threads], settings=settings)
     ]
+    return measure_cases_in_turn(cases, rounds=rounds, duration_s=duration_s, warmup_s=warmup_s, tell=tell)
+
+
+def measure_cases_in_turn(
+    cases: Sequence[Case],
+    *,
+    rounds: int,
+    duration_s: float,
+    warmup_s: float = WARMUP_S,
+    tell: Callable[[Path, int, int], None] | None = None,
+) -> tuple[tuple[float, ...], ...]:
+    """Measure cases of any kind, of which the processes of a round are open side by side.
+
+    Args:
+        cases: With as many threads each as the others.
+        rounds: As of ``measure_in_turn``, and so are the others, what is returned, and the errors.
+        duration_s: Seconds of counted runs in every process.
+        warmup_s: Seconds of uncounted runs in every process.
+        tell: Is told before every process.
+    """
+    if rounds < 1:
+        raise CnnportError(f"rounds must be at least 1, not {rounds}")
     for case in cases:
         if skipped := unfit(case):
             raise refusal(case, skipped.reason, skipped.exit_code)
@@ -128,7 +148,9 @@ def measure_in_turn(
                 if tell is not None:
                     tell(cases[place].artifact.path, number * len(cases) + turn, rounds * len(cases))
                 asked[place] = stack.enter_context(
-                    Conversation(command_of("cnnport.bench.turns"), threads=threads, timeout_s=_TIMEOUT_S)
+                    Conversation(
+                        command_of("cnnport.bench.turns"), threads=cases[place].threads, timeout_s=_TIMEOUT_S
+                    )
                 )
                 _answered(cases[place], asked[place].ask(question_of(cases[place], warmup_s, 0.0, 1)))
             for turn in range(TURNS):
