@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -145,3 +146,47 @@ def decibels(expected: Array, found: Array) -> float:
     noise = max(float(np.square(expected - found, dtype=np.float64).sum()), 1e-30)
     signal = np.square(expected - expected.mean(axis=0, keepdims=True), dtype=np.float64).sum()
     return 10 * float(np.log10(signal / noise))
+
+
+def saved(model: onnx.ModelProto, path: Path) -> Path:
+    onnx.save(model, path)
+    return path
+
+
+CHAIN = """g (float[N, 4, 8, 8] x) => (float[N, 6] y) {
+    a = Conv <pads = [1, 1, 1, 1]> (x, aw, ab)  r = Relu (a)
+    b = Conv <pads = [1, 1, 1, 1]> (r, bw, bb)  s = Relu (b)
+    c = Conv (s, cw)  t = Relu (c)
+    p = GlobalAveragePool (t)  o = Flatten (p)  y = Gemm <transB = 1> (o, hw, hb)
+}"""
+CHAIN_CONSTANTS: Constants = {
+    "aw": (12, 4, 3, 3),
+    "ab": (12,),
+    "bw": (12, 12, 3, 3),
+    "bb": (12,),
+    "cw": (16, 12, 1, 1),
+    "hw": (6, 16),
+    "hb": (6,),
+}
+
+
+def uneven(tmp_path: Path) -> tuple[Path, str]:
+    """A chain that computes what an ordinary one does, with channels that differ by up to 3,000 times."""
+    model = model_of(CHAIN, CHAIN_CONSTANTS)
+    factors = {"aw": np.geomspace(1, 3000, 12), "bw": np.geomspace(1000, 1, 12)}
+    weights = {each.name: numpy_helper.to_array(each).astype(np.float64) for each in model.graph.initializer}
+    for own, bias, following in (("aw", "ab", "bw"), ("bw", "bb", "cw")):
+        scale = factors[own]
+        weights[own] = weights[own] * scale[:, None, None, None]
+        weights[bias] = weights[bias] * scale
+        weights[following] = weights[following] / scale[None, :, None, None]
+    for each in model.graph.initializer:
+        each.CopyFrom(numpy_helper.from_array(weights[each.name].astype(np.float32), each.name))
+    samples = np.random.default_rng(5).normal(size=(160, 4, 8, 8)).astype(np.float32)
+    samples += np.random.default_rng(6).normal(size=(160, 4, 1, 1)).astype(np.float32)
+    np.save(tmp_path / "chain.npy", samples)
+    # Scores around their means, so that every class is somebody's.
+    scores = session(model).run(None, {"x": samples})[0]
+    bias = next(each for each in model.graph.initializer if each.name == "hb")
+    bias.CopyFrom(numpy_helper.from_array((weights["hb"] - scores.mean(0)).astype(np.float32), "hb"))
+    return saved(model, tmp_path / "uneven.onnx"), f"{tmp_path / 'chain.npy'}:64"

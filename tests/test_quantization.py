@@ -1,46 +1,38 @@
-"""Files in 8 bits: what is tried, what is taken, what is refused; and the trained networks at every precision."""
+"""Files in 8 bits: what is tried, what is taken, what is refused."""
 
 import json
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 from PIL import Image
 
-from cnnport import registry
 from cnnport.artifact import Artifact
-from cnnport.calibration import Samples, open_samples
-from cnnport.calibration.samples import Feeds
+from cnnport.calibration import open_samples
 from cnnport.digits import load_digits
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, UnknownNameError
 from cnnport.graphs.protos import read
 from cnnport.graphs.quantize import faults
 from cnnport.half_file import half_file
-from cnnport.images import preprocess_image
-from cnnport.metadata import preprocess_of
 from cnnport.onnxfile import load_model, read_artifact
-from cnnport.quantization import Judgement, Limits, Recipe, as_markdown, judging, quantize_file, report_of
-from cnnport.quantization.judging import Judge, runner_of
+from cnnport.quantization import Limits, Recipe, as_markdown, quantize_file, report_of
 from cnnport.quantization.sensitivity import sensitivities
-from cnnport.runtimes import Options, get_runtime, require_runtime
-from cnnport.verify import verify
-from quantize_graphs import CONSTANTS, NETWORK, Constants, images, model_of, session
+from quantize_graphs import (
+    CHAIN,
+    CHAIN_CONSTANTS,
+    CONSTANTS,
+    NETWORK,
+    images,
+    model_of,
+    saved,
+    uneven,
+)
 
-TRAINED = [spec.name for spec in registry.specs() if spec.weights and spec.weights.is_packaged]
 TARGETS = ("ort", "trt", "openvino")
-
-# Of the 500 that are held out; the whole table is made by ``python -m cnnport.bench.studies.quantized``.
-HELD_OUT = 200
-
-
-def saved(model: onnx.ModelProto, path: Path) -> Path:
-    onnx.save(model, path)
-    return path
 
 
 @pytest.fixture
@@ -54,45 +46,6 @@ def arrays(tmp_path: Path) -> str:
     feeds = images(model_of(NETWORK, CONSTANTS), 96)
     np.save(tmp_path / "samples.npy", feeds["x"])
     return f"{tmp_path / 'samples.npy'}:48"
-
-
-CHAIN = """g (float[N, 4, 8, 8] x) => (float[N, 6] y) {
-    a = Conv <pads = [1, 1, 1, 1]> (x, aw, ab)  r = Relu (a)
-    b = Conv <pads = [1, 1, 1, 1]> (r, bw, bb)  s = Relu (b)
-    c = Conv (s, cw)  t = Relu (c)
-    p = GlobalAveragePool (t)  o = Flatten (p)  y = Gemm <transB = 1> (o, hw, hb)
-}"""
-CHAIN_CONSTANTS: Constants = {
-    "aw": (12, 4, 3, 3),
-    "ab": (12,),
-    "bw": (12, 12, 3, 3),
-    "bb": (12,),
-    "cw": (16, 12, 1, 1),
-    "hw": (6, 16),
-    "hb": (6,),
-}
-
-
-def uneven(tmp_path: Path) -> tuple[Path, str]:
-    """A chain that computes what an ordinary one does, with channels that differ by up to 3,000 times."""
-    model = model_of(CHAIN, CHAIN_CONSTANTS)
-    factors = {"aw": np.geomspace(1, 3000, 12), "bw": np.geomspace(1000, 1, 12)}
-    weights = {each.name: numpy_helper.to_array(each).astype(np.float64) for each in model.graph.initializer}
-    for own, bias, following in (("aw", "ab", "bw"), ("bw", "bb", "cw")):
-        scale = factors[own]
-        weights[own] = weights[own] * scale[:, None, None, None]
-        weights[bias] = weights[bias] * scale
-        weights[following] = weights[following] / scale[None, :, None, None]
-    for each in model.graph.initializer:
-        each.CopyFrom(numpy_helper.from_array(weights[each.name].astype(np.float32), each.name))
-    samples = np.random.default_rng(5).normal(size=(160, 4, 8, 8)).astype(np.float32)
-    samples += np.random.default_rng(6).normal(size=(160, 4, 1, 1)).astype(np.float32)
-    np.save(tmp_path / "chain.npy", samples)
-    # Scores around their means, so that every class is somebody's.
-    scores = session(model).run(None, {"x": samples})[0]
-    bias = next(each for each in model.graph.initializer if each.name == "hb")
-    bias.CopyFrom(numpy_helper.from_array((weights["hb"] - scores.mean(0)).astype(np.float32), "hb"))
-    return saved(model, tmp_path / "uneven.onnx"), f"{tmp_path / 'chain.npy'}:64"
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -262,88 +215,6 @@ def test_a_report_has_everything_and_names_the_best_trades(
     assert "## What was tried" in page
 
 
-def test_judgements_see_what_is_planted(tmp_path: Path) -> None:
-    """The same file is at no distance; one whose scores stand in each other's place is, and has other classes."""
-    source, given = uneven(tmp_path)
-    judge = Judge(source, open_samples(given, read_artifact(source)))
-    assert judge.classes > 2
-    same = judge.judge(source, "ort-cpu", Options())
-    assert (same.sqnr_db, same.agreement, same.drop) == (math.inf, 100.0, 0.0)
-    assert same.to_json()["sqnr_db"] is None
-    model = onnx.load(source)
-    for each in model.graph.initializer:
-        if each.name in {"hw", "hb"}:
-            each.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(each)[::-1].copy(), each.name))
-    other = judge.judge(saved(model, tmp_path / "turned.onnx"), "ort-cpu", Options())
-    assert other.sqnr_db < 5
-    assert other.drop > 50
-
-
-class Labelled:
-    """Samples of others, with labels, that count how often one is loaded."""
-
-    is_random = False
-    description = key = "labelled"
-
-    def __init__(self, samples: Samples, labels: list[int]) -> None:
-        self._samples, self._labels = samples, labels
-        self.loaded = 0
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def name(self, place: int) -> str:
-        return self._samples.name(place)
-
-    def load(self, place: int) -> Feeds:
-        self.loaded += 1
-        return self._samples.load(place)
-
-    def label(self, place: int) -> int:
-        return self._labels[place]
-
-    def others(self, _count: int) -> None:
-        return None
-
-
-def test_labels_count_only_where_the_float_network_knows_them(tmp_path: Path) -> None:
-    """Of labels that are none of its own, a network may lose all and still be right as often, by chance."""
-    source, given = uneven(tmp_path)
-    samples = open_samples(given, read_artifact(source))
-    with require_runtime("ort-cpu").open(read_artifact(source), Options()) as opened:
-        own = [int(opened.run(samples.load(place))["y"].argmax()) for place in range(len(samples))]
-    known = Judge(source, Labelled(samples, own)).judge(source, "ort-cpu", Options())
-    assert (known.top1_float, known.top1, known.drop) == (100.0, 100.0, 0.0)
-    foreign = Labelled(samples, [(each + 1) % 6 for each in own])
-    unknown = Judge(source, foreign).judge(source, "ort-cpu", Options())
-    assert (unknown.top1_float, unknown.top1) == (None, None)
-    assert unknown.agreement == 100.0
-
-
-def test_samples_are_loaded_once_as_long_as_there_is_room(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source, given = uneven(tmp_path)
-    samples = open_samples(given, read_artifact(source))
-    size = samples.load(0)["x"].nbytes
-    for room, loads in ((2**28, 64), (10 * size, 64 + 2 * 54)):
-        monkeypatch.setattr(judging, "_KEPT_BYTES", room)
-        counted = Labelled(samples, [0] * len(samples))
-        judge = Judge(source, counted)
-        assert judge.judge(source, "ort-cpu", Options()).sqnr_db == math.inf
-        assert judge.judge(source, "ort-cpu", Options()).sqnr_db == math.inf
-        assert counted.loaded == loads
-
-
-def test_a_network_that_only_names_its_class_cannot_be_judged(network: Path, tmp_path: Path) -> None:
-    model = onnx.load(network)
-    model.graph.node.add(op_type="ArgMax", input=["y"], output=["winner"], name="best")
-    del model.graph.output[:]
-    model.graph.output.append(helper.make_tensor_value_info("winner", TensorProto.INT64, None))
-    with pytest.raises(CnnportError, match="no output of floating-point numbers"):
-        quantize_file(saved(model, tmp_path / "named.onnx"), tmp_path / "out.onnx", "random:2")
-
-
 def test_noise_for_files_of_a_fixed_batch(network: Path, tmp_path: Path) -> None:
     model = onnx.load(network)
     for each in (*model.graph.input, *model.graph.output):
@@ -389,17 +260,6 @@ def test_an_input_without_a_place_for_samples(tmp_path: Path) -> None:
     source = saved(model_of(text, {"w": (3, 2, 1, 1)}), tmp_path / "scaled.onnx")
     with pytest.raises(CnnportError, match="one number for a whole batch"):
         quantize_file(source, tmp_path / "out.onnx", "random:2")
-
-
-def test_limits() -> None:
-    lossy = Judgement(12.0, 99.0, 98.0, 97.6, 500)
-    assert lossy.drop == pytest.approx(0.4)
-    assert Limits(0.5).are_met(lossy)
-    assert not Limits(0.3).are_met(lossy)
-    no_classes = Judgement(12.0, None, None, None, 500)
-    assert no_classes.drop is None
-    assert not Limits().are_met(no_classes)
-    assert Limits().are_met(replace(no_classes, sqnr_db=25.0))
 
 
 @pytest.mark.parametrize(
@@ -512,45 +372,3 @@ def test_others_are_others(tmp_path: Path, exported: Callable[[str], Artifact]) 
     files = open_samples(f"{tmp_path / 'a.npy'}:5", artifact)
     names = {each.name(place) for each in (files, files.others(9)) for place in range(len(each))}
     assert len(names) == 9
-
-
-def accuracy(path: Path, runtime: str, options: Options) -> tuple[float, np.ndarray]:
-    """Per cent of the held-out digits that are classified right, and the scores."""
-    artifact, digits = read_artifact(path), load_digits()
-    preprocess = preprocess_of(artifact)
-    assert preprocess is not None
-    inputs = np.stack(
-        [preprocess_image(Image.fromarray(image), preprocess) for image in digits.test_images[:HELD_OUT]]
-    )
-    with require_runtime(runtime).open(artifact, options) as session:
-        scores = session.run({artifact.inputs[0].name: inputs})["logits"]
-    return 100.0 * float(np.mean(scores.argmax(1) == digits.test_labels[:HELD_OUT])), scores
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_trained_networks_at_every_precision(
-    name: str, exported: Callable[[str], Artifact], tmp_path: Path
-) -> None:
-    """On held-out digits that neither the training nor the quantizing saw: at most one more of 200 is wrong."""
-    source = exported(name).path
-    expected, scores = accuracy(source, "ort-cpu", Options())
-    half = half_file(source, tmp_path / "half.onnx", "fp16")
-    files = {"fp16": (half.artifact.path, ("ort-cpu", Options()))}
-    for target in TARGETS:
-        done = quantize_file(source, tmp_path / f"{target}.onnx", "digits:64", target=target, method="mse")
-        files[target] = (done.artifact.path, runner_of(target))
-        checks = verify(done.artifact.path)
-        assert checks
-        assert all(check.ok for check in checks)
-    for precision, (path, runner) in files.items():
-        reached, found = accuracy(path, *runner)
-        noise = np.square(found - scores).sum() / np.square(scores).sum()
-        assert reached >= expected - 0.5, precision
-        assert np.mean(found.argmax(1) == scores.argmax(1)) >= 0.99, precision
-        assert -10 * np.log10(noise) > 20, precision
-
-
-def test_openvino_is_judged_on_openvino_where_it_is() -> None:
-    assert runner_of("openvino")[0] == ("ort-cpu" if get_runtime("openvino").missing() else "openvino")
-    assert runner_of("ort") == ("ort-cpu", Options())
-    assert not runner_of("trt")[1].optimize
