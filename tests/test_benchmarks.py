@@ -15,8 +15,16 @@ FEW = tuple(each for each in VARIANTS if each.name in {"torch", "torch.onnx", "c
 
 
 def case(threads: int, skipped: dict[str, str] | None = None, **p50_ms: float) -> dict[str, object]:
+    turns = {name: [3 * value, value, value] for name, value in p50_ms.items()}
     facts = {"date_utc": "2026-01-02T03:04:05+00:00", "cpu_model": "A CPU", "rounds": 3}
-    return {**facts, "threads": threads, "batch": 1, "skipped": skipped or {}, "p50_ms": p50_ms}
+    return {
+        **facts,
+        "threads": threads,
+        "batch": 1,
+        "skipped": skipped or {},
+        "p50_ms": p50_ms,
+        "turns_p50_ms": turns,
+    }
 
 
 def row(name: str, *cases: dict[str, object], problem: str | None = None) -> dict[str, object]:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 
+from cnnport.bench.paired import ratio
 from cnnport.bench.record import Json
 
 # What every other way is held against: what a user has before any export.
@@ -51,7 +52,11 @@ def _tables(measured: Sequence[tuple[Json, Json]], variants: Sequence[str]) -> I
     yield from _header(variants)
     for row, case in measured:
         yield _line(row["name"], [_latency(case, each) for each in variants])
-    yield from ("", f"How many times as fast as {_BASE}, geometric mean over the networks:", "")
+    yield from (
+        "",
+        f"How many times as fast as {_BASE}: of each network the median over the turns, of them the geometric mean:",
+        "",
+    )
     yield from _header(variants)
     count = len(measured)
     yield _line(f"{count} network{'s' * (count > 1)}", [_mean(measured, each) for each in variants])
@@ -79,9 +84,9 @@ def _latency(case: Json, variant: str) -> str:
 
 
 def _mean(measured: Sequence[tuple[Json, Json]], variant: str) -> str:
-    """Empty where a network lacks either."""
-    found = [case["p50_ms"] for _, case in measured]
+    """Of the ratios within each turn, the median for each network; empty where a network lacks either."""
+    found = [case["turns_p50_ms"] for _, case in measured]
     if not all(variant in each and _BASE in each for each in found):
         return ""
-    logarithms = [math.log(each[_BASE] / each[variant]) for each in found]
+    logarithms = [math.log(ratio(each[_BASE], each[variant]).median) for each in found]
     return f"{math.exp(math.fsum(logarithms) / len(logarithms)):.2f}"
