@@ -6,11 +6,15 @@ before anything starts a thread.
 """
 
 from cnnport.bench.case import Case, make_cases
+from cnnport.bench.cautions import Caution, Code, cautions
+from cnnport.bench.comparison import Comparison, Verdict
 from cnnport.bench.cpus import default_threads
+from cnnport.bench.journal import Journal, journal_path
 from cnnport.bench.measure import measure
 from cnnport.bench.record import (
     Environment,
     Measurement,
+    Method,
     RecordError,
     Results,
     Round,
@@ -27,23 +31,29 @@ from cnnport.bench.report import (
     write_results,
 )
 from cnnport.bench.run import Progress, bench
-from cnnport.bench.stability import cautions
 
 __all__ = [
     "Case",
+    "Caution",
+    "Code",
+    "Comparison",
     "Environment",
+    "Journal",
     "Measurement",
+    "Method",
     "Progress",
     "RecordError",
     "Results",
     "Round",
     "Skipped",
+    "Verdict",
     "bench",
     "cautions",
     "check_format",
     "csv_text",
     "default_threads",
     "environment_lines",
+    "journal_path",
     "json_text",
     "make_cases",
     "markdown_text",

@@ -23,6 +23,8 @@ class Case:
         settings: What is chosen of what the runtime offers, by name.
         device: Which of several devices.
         deterministic: As of ``Options``.
+        concurrency: Requests in flight at once, in one process.
+        transfers: Whether, on a GPU, copies of inputs and outputs are to be in the times.
     """
 
     artifact: Artifact
@@ -32,6 +34,8 @@ class Case:
     settings: Mapping[str, str] = field(default_factory=dict)
     device: int = 0
     deterministic: bool = False
+    concurrency: int = 1
+    transfers: bool = False
 
     @property
     def weights(self) -> str:
@@ -73,7 +77,36 @@ class Case:
             weights=self.weights,
             exit_code=exit_code,
             settings=self.stated_settings,
+            concurrency=self.concurrency,
         )
+
+    @property
+    def title(self) -> str:
+        """The case in words, for messages."""
+        return title(
+            self.artifact.model,
+            self.runtime,
+            self.artifact.precision,
+            self.batch,
+            self.threads,
+            self.concurrency,
+        )
+
+    @property
+    def identity(self) -> Json:
+        """What tells this case from others in a record, the file by its hash."""
+        return {
+            "model": self.artifact.model,
+            "sha256": self.artifact.sha256,
+            "runtime": self.runtime,
+            "precision": self.artifact.precision,
+            "batch": self.batch,
+            "threads": self.threads,
+            "settings": dict(self.stated_settings),
+            "device": self.device,
+            "concurrency": self.concurrency,
+            "transfers": self.transfers,
+        }
 
 
 def make_cases(
@@ -85,8 +118,10 @@ def make_cases(
     settings: Mapping[str, Mapping[str, str]] | None = None,
     device: int = 0,
     deterministic: bool = False,
+    concurrency: Sequence[int] = (1,),
+    transfers: bool = False,
 ) -> tuple[Case, ...]:
-    """Every artifact on every runtime at every batch size and number of threads, in that order of nesting.
+    """Every artifact on every runtime at every batch size, number of threads and of requests, nested in that order.
 
     Args:
         artifacts: The files; sizes that they leave open become the native ones that they state.
@@ -96,24 +131,43 @@ def make_cases(
         settings: By runtime.
         device: Which of several devices.
         deterministic: As of ``Options``.
+        concurrency: Numbers of requests in flight.
+        transfers: As of ``Case``.
 
     Raises:
-        CnnportError: If a batch size or a number of threads is less than 1.
+        CnnportError: If a batch size, or a number of threads or of requests, is less than 1.
     """
     # It brings NumPy, which whoever only reads records does not need.
     from cnnport.metadata import at_native_size
 
     threads = (default_threads(),) if threads is None else threads
-    for name, numbers in (("batch", batches or ()), ("threads", threads)):
+    for name, numbers in (("batch", batches or ()), ("threads", threads), ("concurrency", concurrency)):
         if wrong := [number for number in numbers if number < 1]:
             raise CnnportError(f"{name} must be at least 1, not {wrong[0]}")
     return tuple(
-        Case(artifact, runtime, batch, count, (settings or {}).get(runtime, {}), device, deterministic)
+        Case(
+            artifact,
+            runtime,
+            batch,
+            count,
+            (settings or {}).get(runtime, {}),
+            device,
+            deterministic,
+            requests,
+            transfers,
+        )
         for artifact in map(at_native_size, artifacts)
         for runtime in runtimes
         for batch in (_own_batch(artifact),) * (batches is None) + tuple(batches or ())
         for count in threads
+        for requests in concurrency
     )
+
+
+def title(model: str, runtime: str, precision: str, batch: int, threads: int, concurrency: int = 1) -> str:
+    """A case in words, for messages."""
+    requests = f", concurrency {concurrency}" if concurrency > 1 else ""
+    return f"{model} on {runtime} ({precision}, batch {batch}, threads {threads}{requests})"
 
 
 def artifact_to_json(artifact: Artifact) -> Json:

@@ -15,10 +15,10 @@ from statistics import median
 from cnnport.artifact import Artifact
 from cnnport.bench.case import Case, make_cases
 from cnnport.bench.environment import read_environment
-from cnnport.bench.process import Conversation, Failure, command_of
 from cnnport.bench.record import Json, percentile
 from cnnport.bench.run import question_of, unfit
 from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
+from cnnport.process import Conversation, Failure, command_of
 
 TURNS = 4
 """Of every process; at least one run each, since a large network at a large batch takes seconds for one."""

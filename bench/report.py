@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from cnnport.bench.cautions import cautions
 from cnnport.bench.record import Environment, Measurement, Results, Skipped, json_text
-from cnnport.bench.stability import cautions, spread
+from cnnport.bench.stability import spread
 from cnnport.errors import CnnportError
 from cnnport.files import write_atomically
 
@@ -25,6 +26,7 @@ _IDENTITY: dict[str, Callable[[Row], str]] = {
     "precision": lambda row: row.precision or "",
     "batch": lambda row: str(row.batch or ""),
     "threads": lambda row: str(row.threads or ""),
+    "concurrency": lambda row: str(row.concurrency),
     "weights": lambda row: row.weights,
     "settings": lambda row: ", ".join(f"{name}={value}" for name, value in sorted(row.settings.items())),
 }
@@ -36,9 +38,14 @@ _UNLIMITED = 10_000
 CSV_COLUMNS = (
     *_IDENTITY,
     *(f"{name}_ms" for name in LATENCIES),
+    "p50_low_ms",
+    "p50_high_ms",
     "throughput",
     "load_s",
+    "build_s",
     "peak_memory_bytes",
+    "session_memory_bytes",
+    "device_memory_bytes",
     "samples",
     "rounds",
     "sha256",
@@ -79,9 +86,14 @@ def csv_text(results: Results) -> str:
             [
                 *(text(row) for text in _IDENTITY.values()),
                 *(f"{value * 1e3:.6f}" for value in row.latency_s.values()),
+                f"{row.p50_interval_s.low * 1e3:.6f}",
+                f"{row.p50_interval_s.high * 1e3:.6f}",
                 f"{row.throughput:.6g}",
                 f"{row.load_s:.6f}",
+                f"{row.build_s:.6f}",
                 row.peak_memory_bytes,
+                row.session_memory_bytes,
+                row.device_memory_bytes,
                 len(row.samples_s),
                 len(row.rounds),
                 row.sha256,
@@ -98,22 +110,21 @@ def markdown_text(results: Results) -> str:
     """Latency, loading, skipped cases, cautions and the environment, as GitHub shows them."""
     parts = []
     everything: list[Row] = [*results.results, *results.skipped]
-    told = {
-        name: text for name, text in _IDENTITY.items() if name != "settings" or any(map(text, everything))
-    }
+    usual = {"settings": {""}, "concurrency": {"1"}}
+    told = {name: text for name, text in _IDENTITY.items() if set(map(text, everything)) != usual.get(name)}
     if results.results:
         names = (*told, *LATENCIES, "images/s", "load s", "memory MiB")
         rows = [
             [*(text(row) for text in told.values()), *_latencies(row), *_resources(row)[:3]]
             for row in results.results
         ]
-        parts.append("Latency in milliseconds.\n\n" + _markdown_table(names, rows, left=len(told)))
+        parts.append("Latency in milliseconds.\n\n" + markdown_table(names, rows, left=len(told)))
     if results.skipped:
         rows = [[*(text(row) for text in told.values()), row.reason] for row in results.skipped]
         names = (*told, "reason")
-        parts.append("Skipped:\n\n" + _markdown_table(names, rows, left=len(names)))
-    if lines := cautions(results):
-        parts.append("\n".join(f"- Caution: {line}" for line in lines))
+        parts.append("Skipped:\n\n" + markdown_table(names, rows, left=len(names)))
+    if found := cautions(results):
+        parts.append("\n".join(f"- Caution ({each.code}): {each}" for each in found))
     if lines := environment_lines(results.environment):
         parts.append("\n".join(f"- {line}" for line in lines))
     return "\n\n".join(parts) + "\n"
@@ -128,7 +139,8 @@ def render(results: Results) -> "Group":
     if results.skipped:
         tables.append(skipped_table(results))
     # Text, so that brackets in a reason are not taken for markup.
-    return Group(*tables, *(Text(f"caution: {line}", style="yellow") for line in cautions(results)))
+    found = (Text(f"caution ({line.code}): {line}", style="yellow") for line in cautions(results))
+    return Group(*tables, *found, *(Text(str(each)) for each in results.comparisons))
 
 
 def latency_table(results: Results) -> "Group":
@@ -138,12 +150,30 @@ def latency_table(results: Results) -> "Group":
 
 
 def resources_table(results: Results) -> "Group":
-    """Load time, memory, and how much was measured, of every measured case."""
-    names = ("load s", "memory MiB", "samples", "rounds", "spread")
+    """Load time, memory, and how much was measured, of every measured case.
+
+    Build time and the device's memory have columns where there is any.
+    """
+    names = ["load s", "memory MiB", "of it session", "samples", "rounds", "spread", "95 % of p50"]
     figures = [
-        [*_resources(row)[1:], str(len(row.samples_s)), str(len(row.rounds)), f"{spread(row):.1%}"]
+        [
+            *_resources(row)[1:],
+            _mebibytes(row.session_memory_bytes),
+            str(len(row.samples_s)),
+            str(len(row.rounds)),
+            f"{spread(row):.1%}",
+            " to ".join(milliseconds(end) for end in (row.p50_interval_s.low, row.p50_interval_s.high)),
+        ]
         for row in results.results
     ]
+    if any(row.build_s for row in results.results):
+        names.insert(1, "build s")
+        for cells, row in zip(figures, results.results, strict=True):
+            cells.insert(1, f"{row.build_s:.3f}")
+    if any(row.device_memory_bytes for row in results.results):
+        names.append("device MiB")
+        for cells, row in zip(figures, results.results, strict=True):
+            cells.append(_mebibytes(row.device_memory_bytes))
     return _table("Loading and memory", results.results, names, figures)
 
 
@@ -188,8 +218,12 @@ def _latencies(row: Measurement) -> list[str]:
 
 def _resources(row: Measurement) -> list[str]:
     """Throughput, load time, memory."""
-    memory = f"{row.peak_memory_bytes / 2**20:.0f}" if row.peak_memory_bytes else ""
+    memory = _mebibytes(row.peak_memory_bytes)
     return [f"{row.throughput:.{_places(row.throughput)}f}", f"{row.load_s:.3f}", memory]
+
+
+def _mebibytes(size: int | None) -> str:
+    return f"{size / 2**20:.0f}" if size else ""
 
 
 def milliseconds(seconds: float) -> str:
@@ -232,7 +266,11 @@ def _table(
 
     varying = _varying(rows)
     shared = {name: value(rows[0]) for name, value in _IDENTITY.items() if name not in varying}
-    said = " · ".join(f"{name}: {value}" for name, value in shared.items() if value)
+    said = " · ".join(
+        f"{name}: {value}"
+        for name, value in shared.items()
+        if value and (name, value) != ("concurrency", "1")
+    )
     wide = _columns(
         varying, [[_IDENTITY[name](row) for name in varying] for row in rows], names, cells, text=text
     )
@@ -278,7 +316,7 @@ class _Fitting:
         yield self.wide if needed <= options.max_width else self.narrow
 
 
-def _markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+def markdown_table(names: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
     """A table whose first ``left`` columns are text and the others figures."""
     lines = [list(names), ["---" if place < left else "---:" for place in range(len(names))], *rows]
     return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)

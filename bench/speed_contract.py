@@ -11,9 +11,9 @@ from statistics import median
 
 from cnnport.bench.case import make_cases
 from cnnport.bench.cpus import default_threads
-from cnnport.bench.layer_profile import profile
-from cnnport.bench.layer_times import Conversion, LayerTime, LayerTimes, layer_times
 from cnnport.bench.paired import Ratio, measure_in_turn, ratio
+from cnnport.bench.profiling.asking import glance
+from cnnport.bench.profiling.layer_times import Conversion, LayerTime, LayerTimes, layer_times
 from cnnport.bench.record import Json
 from cnnport.onnxfile import load_model, read_artifact
 
@@ -166,7 +166,7 @@ def compare_layers(original: Path, quantized: Path, *, runtime: str, batch: int,
     models = [load_model(path, external_data=False) for path in (original, quantized)]
     artifacts = [read_artifact(path) for path in (original, quantized)]
     cases = make_cases(artifacts, [runtime], [batch], [threads], settings=settings_of(batch))
-    first, other = (profile(case) for case in cases)
+    first, other = (glance(case) for case in cases)
     return layer_times(models[0], first, models[1], other)
 
 

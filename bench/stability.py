@@ -1,9 +1,8 @@
-"""When figures are not to be trusted, and what would help."""
+"""How much figures vary, and from when on that is too much to trust them."""
 
 import math
-from collections.abc import Iterable
 
-from cnnport.bench.record import Measurement, Results
+from cnnport.bench.measurement import Measurement
 
 TAIL_RATIO = 1.5
 """p99 over p50 from which latency counts as unstable."""
@@ -20,6 +19,15 @@ BUSY_LOAD = 1.0
 Not lower: the average remembers the last minute, in which the file may have been exported.
 """
 
+OTHER_LOAD = 0.05
+"""Share of the time of the CPUs in use that others may have during a round."""
+
+DRIFT = 0.05
+"""How far the lowest clock that was read may lie below the highest."""
+
+TRANSFER_SHARE = 0.3
+"""Of a run on a GPU, what copies may take before they are what limits it."""
+
 
 def tail_ratio(row: Measurement) -> float:
     """How many times as long as a median run one in a hundred takes at least."""
@@ -32,31 +40,28 @@ def spread(row: Measurement) -> float:
     return slowest / fastest - 1 if fastest else 0.0
 
 
-def cautions(results: Results) -> tuple[str, ...]:
-    """One line for every reason to doubt the figures, with what to do; first the machine, then the rows."""
-    return (*_of_the_machine(results), *(line for row in results.results for line in _of_a_row(row)))
+def other_load(row: Measurement) -> float | None:
+    """The most that others had of the CPUs in use in any round; None where no round can tell."""
+    return max((each.other_load for each in row.rounds if each.other_load is not None), default=None)
 
 
-def title_of(row: Measurement) -> str:
-    """The row in words, for messages."""
-    return f"{row.model} on {row.runtime} ({row.precision}, batch {row.batch}, threads {row.threads})"
+def drift(row: Measurement, sensor: str) -> float | None:
+    """How far the lowest reading of a clock lies below the highest; None where it was not read."""
+    readings = [
+        reading
+        for each in row.rounds
+        for when in (each.before, each.after)
+        if when is not None and (reading := getattr(when, sensor))
+    ]
+    return 1 - min(readings) / max(readings) if readings else None
 
 
-def _of_the_machine(results: Results) -> Iterable[str]:
-    environment = results.environment
-    load, cpus = environment.load_average_start, len(environment.cpus_allowed)
-    if results.results and load is not None and cpus and load / cpus > BUSY_LOAD:
-        yield f"the machine was busy at the start (load average {load:g} on {cpus} CPUs); stop other work"
-
-
-def _of_a_row(row: Measurement) -> Iterable[str]:
-    name = title_of(row)
-    cpus, count = len(row.cpus), len(row.samples_s)
-    if 0 < cpus < row.threads:
-        yield f"{name}: more threads than CPUs ({cpus}), so they take turns; use --threads {cpus}"
-    if count < ENOUGH_SAMPLES:
-        yield f"{name}: only {count} samples, so p95 and p99 say little; use a longer --duration"
-    elif tail_ratio(row) > TAIL_RATIO:
-        yield f"{name}: unstable, p99 is {tail_ratio(row):.1f} times p50; stop other work on the machine"
-    if spread(row) > SPREAD:
-        yield f"{name}: rounds differ by {spread(row):.0%} in p50; use more --rounds, and stop other work"
+def is_throttled(row: Measurement) -> bool:
+    """Whether the CPU or the GPU slowed down for heat in any round."""
+    for each in row.rounds:
+        if each.before is None or each.after is None:
+            continue
+        first, last = each.before.cpu_throttles, each.after.cpu_throttles
+        if (first is not None and last is not None and last > first) or each.after.gpu_throttled:
+            return True
+    return False

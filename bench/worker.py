@@ -1,28 +1,37 @@
 """One case, measured in this process: ``python -m cnnport.bench.worker`` reads it on standard input as JSON.
 
 The process is pinned before NumPy or a runtime is imported, so that every thread that they start inherits the
-CPUs. ``load_s`` is the time to open the session and nothing else: the package behind the runtime has been
-imported, and the file has been read once (to see that it is still the file of the case), so it comes from the
-page cache.
+CPUs. ``load_ns`` is the time to open the session, less what the runtime says that it spent compiling: the package
+behind the runtime has been imported, and the file has been read once (to see that it is still the file of the case),
+so it comes from the page cache.
 """
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnport.bench.answering import answer_with
+from cnnport.answering import answer_with
 from cnnport.bench.case import artifact_from_json
-from cnnport.bench.measure import measure
+from cnnport.bench.loop import Loop
+from cnnport.bench.nvml import find_gpu
 from cnnport.bench.record import Json
+from cnnport.bench.sensors import read_sensors
+from cnnport.bench.usage import read_load, resident_bytes
 from cnnport.errors import ArtifactError
 from cnnport.memory import peak_memory_bytes
 
 if TYPE_CHECKING:
+    from cnnport.bench import nvml
     from cnnport.runtimes.protocol import Launch, Session
 
 SEED = 0
 """Of the input: the values do not matter to a network's speed as long as they are ordinary numbers."""
+
+# Runtimes whose work is on a GPU of NVIDIA's.
+_ON_GPU = {"torch-cuda", "ort-cuda", "trt", "trt-rtx"}
 
 
 def pin(cpus: list[int]) -> tuple[int, ...]:
@@ -39,13 +48,43 @@ class Opened:
 
     Attributes:
         session: Open.
-        launch: Over a seeded input.
-        facts: Load time, the CPUs pinned to, and the runtime's version and device.
+        launches: Over a seeded input, one for each request in flight.
+        facts: Load and build time, the CPUs pinned to, and the runtime's version and device.
+        memory: What was in use before the session was opened.
+        gpu: That it runs on, if it is one of NVIDIA's.
     """
 
     session: "Session"
-    launch: "Launch"
+    launches: "tuple[Launch, ...]"
     facts: Json
+    memory: "Memory"
+    gpu: "nvml.Gpu | None" = None
+
+    @property
+    def launch(self) -> "Launch":
+        """The first launch."""
+        return self.launches[0]
+
+    def grown(self) -> Json:
+        """By how much the memory in use has grown since, on the host and on the device; None where nobody tells."""
+        now = Memory.read(self.gpu)
+        return {
+            "session_memory_bytes": _grown(self.memory.host, now.host),
+            "device_memory_bytes": _grown(self.memory.device, now.device),
+        }
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes in use, of this process and on its GPU; None where nobody tells."""
+
+    host: int | None
+    device: int | None
+
+    @classmethod
+    def read(cls, gpu: "nvml.Gpu | None") -> "Memory":
+        """As it is now."""
+        return cls(resident_bytes(), None if gpu is None else gpu.used_bytes())
 
 
 def open_case(case: Json) -> Opened:
@@ -78,29 +117,77 @@ def open_case(case: Json) -> Opened:
         device=case["device"],
         deterministic=case["deterministic"],
     )
-    begin = time.perf_counter_ns()
-    session = runtime.open(artifact, options)
-    load_ns = time.perf_counter_ns() - begin
-    launch = session.bind(seeded_input(artifact.inputs, case["batch"], SEED))
-    facts = {"load_ns": load_ns, "cpus": cpus, "runtime_version": version, "device": runtime.device()}
-    return Opened(session, launch, facts)
+    gpu = find_gpu(case["device"]) if case["runtime"] in _ON_GPU else None
+    before = Memory.read(gpu)
+    with _compile_times() as compiled:
+        begin = time.perf_counter_ns()
+        session = runtime.open(artifact, options)
+        load_ns = time.perf_counter_ns() - begin - sum(compiled)
+        feeds = seeded_input(artifact.inputs, case["batch"], SEED)
+        launches = tuple(session.bind(feeds) for _ in range(case.get("concurrency", 1)))
+    facts = {
+        "load_ns": max(load_ns, 0),
+        "build_ns": sum(compiled),
+        "cpus": cpus,
+        "runtime_version": version,
+        "device": runtime.device(),
+    }
+    return Opened(session, launches, facts, before, gpu)
 
 
 def serve(case: Json) -> Json:
     """Measure a case. Raises as ``open_case``.
 
     Returns:
-        Raw samples, load time, peak memory, the CPUs pinned to, and the runtime's version and device.
+        Raw samples and what ``Round`` has of them, the CPUs pinned to, and the runtime's version and device.
     """
-    opened = open_case(case)
-    with opened.session:
-        samples_ns = measure(
-            opened.launch,
-            warmup_s=case["warmup_s"],
-            duration_s=case["duration_s"],
-            min_iterations=case["min_iterations"],
-        )
-        return {"samples_ns": samples_ns, "peak_memory_bytes": peak_memory_bytes(), **opened.facts}
+    with ExitStack() as stack:
+        opened = open_case(case)
+        stack.enter_context(opened.session)
+        loop = stack.enter_context(Loop(opened.launches, transfers=case.get("transfers", False)))
+        warmup = loop.warm_up(case["warmup_s"], case.get("warmup_max_s", 0.0))
+        first = opened.grown()
+        cpus = opened.facts["cpus"]
+        before, load = read_sensors(cpus, opened.gpu), read_load(cpus)
+        taken = loop.take(case["duration_s"], case["min_iterations"])
+        others = load.others_until(read_load(cpus))
+        after, last = read_sensors(cpus, opened.gpu), opened.grown()
+        device = [each["device_memory_bytes"] for each in (first, last)]
+        return {
+            **opened.facts,
+            **taken.to_json(),
+            "warmup": warmup.to_json(),
+            "before": before.to_json(),
+            "after": after.to_json(),
+            "other_load": others,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "session_memory_bytes": first["session_memory_bytes"],
+            "device_memory_bytes": max((each for each in device if each is not None), default=None),
+        }
+
+
+@contextmanager
+def _compile_times() -> Iterator[list[int]]:
+    """How long the runtime compiled while the block lasted, in nanoseconds; what compiles inside counts once."""
+    from cnnport.runtimes.compiling import listening
+
+    found: list[int] = []
+    began: list[int] = []
+
+    def listen(begins: bool) -> None:
+        if begins:
+            began.append(time.perf_counter_ns())
+            return
+        start = began.pop()
+        if not began:
+            found.append(time.perf_counter_ns() - start)
+
+    with listening(listen):
+        yield found
+
+
+def _grown(before: int | None, now: int | None) -> int | None:
+    return None if before is None or now is None else max(now - before, 0)
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, CheckFailedError
 from cnnport.files import check_writable, write_atomically
 from cnnport.graphs import Pass, PassReport, count_ops
-from cnnport.graphs.cost import Cost
+from cnnport.graphs.cost import GraphCost
 from cnnport.graphs.freeze import freeze, is_settled, overridable
 from cnnport.graphs.passes import TARGETS, named_in, select_passes
 from cnnport.metadata import to_json, tool_versions
@@ -83,8 +83,8 @@ class Optimized:
     ops_after: Mapping[str, int]
     bytes_before: int
     bytes_after: int
-    cost_before: Cost | None
-    cost_after: Cost | None
+    cost_before: GraphCost | None
+    cost_after: GraphCost | None
     shapes: Mapping[str, tuple[int, ...]]
     notes: tuple[str, ...]
     seconds: float

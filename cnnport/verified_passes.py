@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cnnport.artifact import Artifact
 from cnnport.failing import keep_failing
 from cnnport.graphs import Pass, PassReport, optimize
-from cnnport.graphs.cost import Cost, cost_of
+from cnnport.graphs.cost import GraphCost, cost_of
 from cnnport.graphs.passes import name_of, needs_verifying
 from cnnport.graphs.protos import read
 from cnnport.metadata import Golden, golden_of
@@ -57,7 +57,7 @@ class VerifiedPasses:
         self.unverified: str | None = None
         self.left_out: tuple[str, ...] = ()
         self.failing: dict[str, Path] = {}
-        self.costs: tuple[Cost, ...] = ()
+        self.costs: tuple[GraphCost, ...] = ()
         self.notes: list[str] = []
         trial = next(likely_trials(stated))
         self.shapes = shapes_in(stated.inputs, trial)
@@ -175,10 +175,10 @@ class VerifiedPasses:
         if kept := keep_failing(report, each, before, self._original, self._folder, path):
             self.failing[report.name] = kept
 
-    def _cost(self, candidate: "ir.Model") -> Cost:
+    def _cost(self, candidate: "ir.Model") -> GraphCost:
         return cost_of(candidate, self.shapes)
 
-    def _total_costs(self, model: "onnx.ModelProto") -> tuple[Cost, ...]:
+    def _total_costs(self, model: "onnx.ModelProto") -> tuple[GraphCost, ...]:
         found = [
             each
             for report in self.reports

@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from cnnport.errors import CnnportError, first_line
 from cnnport.graphs.consistency import Examined, examined, interface_of
-from cnnport.graphs.cost import Cost
+from cnnport.graphs.cost import GraphCost
 from cnnport.graphs.journal import Refusal, recorded
 from cnnport.graphs.operators import count_ops
 from cnnport.graphs.passes import DEFAULT_PASSES, Pass, name_of
@@ -65,8 +65,8 @@ class PassReport:
     ops_after: Mapping[str, int]
     refused: str | None = None
     fault: Fault | None = None
-    cost_before: Cost | None = None
-    cost_after: Cost | None = None
+    cost_before: GraphCost | None = None
+    cost_after: GraphCost | None = None
     left: tuple[Refusal, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
@@ -77,7 +77,7 @@ def optimize(
     *,
     verify: Verify | None = None,
     folder: Path | None = None,
-    cost: Callable[[ir.Model], Cost] | None = None,
+    cost: Callable[[ir.Model], GraphCost] | None = None,
     on_pass: Callable[[str], None] = lambda _: None,
     on_refused: OnRefused | None = None,
 ) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
@@ -137,7 +137,7 @@ class _Loop:
         passes: Sequence[Pass],
         verify: Verify | None,
         folder: Path | None,
-        cost: Callable[[ir.Model], Cost] | None,
+        cost: Callable[[ir.Model], GraphCost] | None,
         on_pass: Callable[[str], None],
         on_refused: OnRefused | None,
         checks_each: bool,
@@ -167,7 +167,7 @@ class _Loop:
         # What is known of the model after the last change; None before there was one, until somebody asks.
         self._before: Examined | None = None
         self._ops = count_ops(model)
-        self._cost: Cost | None = None
+        self._cost: GraphCost | None = None
 
     def run(self) -> tuple[onnx.ModelProto, tuple[PassReport, ...]]:
         """Round after round, to the end.
@@ -215,7 +215,7 @@ class _Loop:
         self._model = model
         self._interface = interface_of(model)
 
-    def _cost_now(self) -> Cost | None:
+    def _cost_now(self) -> GraphCost | None:
         return None if self._cost_of is None else self._cost_of(self._model)
 
     def _is_idle(self, place: int) -> bool:

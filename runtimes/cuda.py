@@ -48,6 +48,13 @@ SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cuGraphLaunch": (_POINTER, _POINTER),
     "cuGraphDestroy": (_POINTER,),
     "cuGraphExecDestroy": (_POINTER,),
+    "cuMemAllocHost_v2": (ctypes.POINTER(_POINTER), _SIZE),
+    "cuMemFreeHost": (_POINTER,),
+    "cuEventCreate": (ctypes.POINTER(_POINTER), ctypes.c_uint),
+    "cuEventRecord": (_POINTER, _POINTER),
+    # The newest header calls another one of the same meaning, which drivers before 12.8 do not have.
+    "cuEventElapsedTime": (ctypes.POINTER(ctypes.c_float), _POINTER, _POINTER),
+    "cuEventDestroy_v2": (_POINTER,),
     "cuGetErrorString": (ctypes.c_int, ctypes.POINTER(ctypes.c_char_p)),
 }
 """Of the functions that are called: their parameters. All return a ``CUresult``, 0 for success."""
@@ -142,6 +149,46 @@ class Gpu:
         self._call("cuMemcpyDtoHAsync_v2", array.ctypes.data, address, array.nbytes, stream)
         self.wait(stream)
         return array
+
+    def page_locked(self, size: int) -> int:
+        """The address of so many bytes of the host's memory from which the device copies by itself."""
+        address = _POINTER()
+        self._call("cuMemAllocHost_v2", ctypes.byref(address), max(size, 1))
+        return int(address.value or 0)
+
+    def free_page_locked(self, address: int) -> None:
+        """Give such memory back."""
+        self._driver.cuMemFreeHost(address)
+
+    def copy_in(self, address: int, locked: int, size: int, stream: int) -> None:
+        """Start a copy from page-locked memory to the device."""
+        self._call("cuMemcpyHtoDAsync_v2", address, locked, size, stream)
+
+    def copy_out(self, locked: int, address: int, size: int, stream: int) -> None:
+        """Start a copy from the device to page-locked memory."""
+        self._call("cuMemcpyDtoHAsync_v2", locked, address, size, stream)
+
+    def event(self) -> int:
+        """A new event, which notes the time."""
+        event = _POINTER()
+        self._call("cuEventCreate", ctypes.byref(event), 0)
+        return int(event.value or 0)
+
+    def record(self, event: int, stream: int) -> None:
+        """Have an event note the time at which the device has done all that was started on a stream."""
+        code = self._driver.cuEventRecord(event, stream)
+        if code:
+            self._check("cuEventRecord", code)
+
+    def milliseconds(self, first: int, last: int) -> float:
+        """Between two events that have come to pass."""
+        found = ctypes.c_float()
+        self._call("cuEventElapsedTime", ctypes.byref(found), first, last)
+        return float(found.value)
+
+    def end_event(self, event: int) -> None:
+        """Free an event."""
+        self._driver.cuEventDestroy_v2(event)
 
     def begin_recording(self, stream: int) -> None:
         """From now on what this thread starts on the stream is recorded and not run."""

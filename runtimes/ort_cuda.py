@@ -6,11 +6,14 @@ back from the session.
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError
+from cnnport.runtimes.cuda import Gpu
 from cnnport.runtimes.cuda_libraries import load_cuda_libraries
+from cnnport.runtimes.device_clock import DeviceClock
 from cnnport.runtimes.driver import Driver, driver
 from cnnport.runtimes.ort import CPU, Loaded, assigned, load, recording, session_options
 from cnnport.runtimes.ort_cuda_errors import error_of_load, error_of_run, why_not_loaded
@@ -207,9 +210,12 @@ class OrtCudaLaunch:
         self._names = outputs
         self._device = device
         self._binding = session.io_binding()
+        self._inputs: list[Any] = []
         for name, array in feeds.items():
             dense = array if array.flags.c_contiguous else array.copy(order="C")
-            self._binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(dense, _KIND, device))
+            value = ort.OrtValue.ortvalue_from_numpy(dense, _KIND, device)
+            self._binding.bind_ortvalue_input(name, value)
+            self._inputs.append(value)
         for name in outputs:
             self._binding.bind_output(name, _KIND, device)
         self._run = session.run_with_iobinding
@@ -237,10 +243,21 @@ class OrtCudaLaunch:
         """Return when the device has finished."""
         self._binding.synchronize_outputs()
 
+    def device_clock(self) -> DeviceClock:
+        """The device's clock; the stream of the runs is onnxruntime's own. Raises ``CudaError``."""
+        outputs = self._binding.get_outputs
+        inputs = _places(self._inputs)
+        return DeviceClock(Gpu(self._device), inputs, lambda: _places(outputs()), stream=None, owns_gpu=True)
+
     def outputs(self) -> dict[str, Array]:
         """Copies of the outputs of the last run."""
         values = self._binding.copy_outputs_to_cpu()
         return dict(zip(self._names, values, strict=True))
+
+
+def _places(values: "Sequence[onnxruntime.OrtValue]") -> list[tuple[int, int]]:
+    """Where values lie, and their bytes."""
+    return [(value.data_ptr(), value.tensor_size_in_bytes()) for value in values]
 
 
 def provider_options(options: Options, chosen: Settings) -> dict[str, str]:

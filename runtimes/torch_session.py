@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from cnnport.artifact import Artifact
 from cnnport.errors import CnnportError, FeedError, RuntimeMissingError, first_line
 from cnnport.runtimes.closing import Closing
+from cnnport.runtimes.compiling import compiling
+from cnnport.runtimes.cuda import Gpu
+from cnnport.runtimes.device_clock import DeviceClock
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Tensors
 from cnnport.runtimes.settings import Settings
@@ -125,6 +128,7 @@ class TorchSession(Closing):
             else tensor
         )
 
+    @compiling()
     def _compile(self, launch: "TorchLaunch") -> None:
         try:
             with warnings.catch_warnings():
@@ -191,17 +195,40 @@ class TorchLaunch:
                     raise found from error
                 raise
 
+    def device_clock(self) -> DeviceClock | None:
+        """The device's clock on the stream that runs are started on; None on the CPU. Raises ``CudaError``."""
+        if self._synchronize is None:
+            return None
+        import torch
+
+        stream = int(torch.cuda.current_stream(self._device).cuda_stream)
+        inputs = [_place(tensor) for tensor in self._inputs]
+        return DeviceClock(Gpu(self._device.index or 0), inputs, self._places, stream=stream, owns_gpu=True)
+
+    def _places(self) -> list[tuple[int, int]]:
+        """Where the outputs of the last run lie, and their bytes."""
+        return [_place(tensor) for tensor in self._tensors()]
+
     def outputs(self) -> dict[str, Array]:
         """Copies of the outputs of the last run."""
+        return {
+            name: _array(result, dtype)
+            for result, (name, dtype) in zip(self._tensors(), self._outputs.items(), strict=True)
+        }
+
+    def _tensors(self) -> "tuple[Tensor, ...]":
+        """The outputs of the last run, in order."""
         results: Tensor | tuple[Tensor, ...] | dict[str, Tensor] = self._results
         if isinstance(results, dict):
             results = tuple(results[name] for name in self._outputs)
         elif not isinstance(results, tuple):
             results = (results,)
-        return {
-            name: _array(result, dtype)
-            for result, (name, dtype) in zip(results, self._outputs.items(), strict=True)
-        }
+        return results
+
+
+def _place(tensor: "Tensor") -> tuple[int, int]:
+    """Where a tensor lies, and its bytes."""
+    return tensor.data_ptr(), tensor.numel() * tensor.element_size()
 
 
 def _array(tensor: "Tensor", dtype: str) -> Array:

@@ -14,6 +14,7 @@ from typing import Any
 OUT_OF_MEMORY = 2
 INVALID_CONTEXT = 201
 INVALID_HANDLE = 400
+NOT_READY = 600
 
 _FIRST_ADDRESS = 0x7F00_0000_0000
 
@@ -62,6 +63,9 @@ class FakeCuda:
         self.graphs: dict[int, list[Callable[[], None]]] = {}
         self.contexts = 0
         self.owners: dict[int, int] = {}
+        self.locked: dict[int, Any] = {}
+        self.events: dict[int, float] = {}
+        self.now_ms = 0.0
         self.calls: Counter[str] = Counter()
         self.misused: list[str] = []
         self._current = threading.local()
@@ -83,13 +87,20 @@ class FakeCuda:
             "streams": len(self.streams),
             "graphs": len(self.graphs),
             "contexts": self.contexts,
+            "page-locked": len(self.locked),
+            "events": len(self.events),
         }
         return {kind: count for kind, count in found.items() if count}
 
     def enqueue(self, stream: int, work: Callable[[], None]) -> None:
-        """What a library puts on a stream."""
+        """What a library puts on a stream; each piece of work takes a millisecond."""
+
+        def timed() -> None:
+            work()
+            self.now_ms += 1
+
         with self._lock:
-            (self.recording[stream] if stream in self.recording else self.streams[stream]).append(work)
+            (self.recording[stream] if stream in self.recording else self.streams[stream]).append(timed)
 
     def has_device(self) -> bool:
         """Whether the calling thread has made a device its own."""
@@ -224,14 +235,43 @@ class FakeCuda:
     def _cuGraphLaunch(self, ready: int, stream: int) -> int:
         if ready not in self.graphs or not self.is_here(stream):
             return INVALID_HANDLE
-        for each in self.graphs[ready]:
-            self.enqueue(stream, each)
+        self.streams[stream] += self.graphs[ready]
         return 0
 
     def _cuGraphDestroy(self, graph: int) -> int:
         return 0 if self.graphs.pop(graph, None) is not None else INVALID_HANDLE
 
     _cuGraphExecDestroy = _cuGraphDestroy
+
+    def _cuMemAllocHost_v2(self, address: Any, size: int) -> None:
+        buffer = ctypes.create_string_buffer(size)
+        address._obj.value = ctypes.addressof(buffer)
+        self.locked[address._obj.value] = buffer
+
+    def _cuMemFreeHost(self, address: int) -> int:
+        return 0 if self.locked.pop(address, None) is not None else INVALID_HANDLE
+
+    def _cuEventCreate(self, event: Any, flags: int) -> None:
+        assert flags == 0
+        event._obj.value = self._new()
+        self.events[event._obj.value] = -1.0
+
+    def _cuEventRecord(self, event: int, stream: int) -> int:
+        if event not in self.events or not self.is_here(stream):
+            return INVALID_HANDLE
+        # It notes the time when its turn comes, and takes none.
+        self.streams[stream].append(lambda: self.events.update({event: self.now_ms}))
+        self.events[event] = -1.0
+        return 0
+
+    def _cuEventElapsedTime(self, found: Any, first: int, last: int) -> int:
+        if min(self.events.get(first, -1.0), self.events.get(last, -1.0)) < 0:
+            return NOT_READY
+        found._obj.value = self.events[last] - self.events[first]
+        return 0
+
+    def _cuEventDestroy_v2(self, event: int) -> int:
+        return 0 if self.events.pop(event, None) is not None else INVALID_HANDLE
 
     def _cuGetErrorString(self, code: int, text: Any) -> None:
         text._obj.value = f"what {code} means".encode()

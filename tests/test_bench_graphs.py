@@ -13,13 +13,13 @@ from onnx import numpy_helper
 
 from cnnport.bench import paired
 from cnnport.bench.paired import measure_in_turn, ratio
-from cnnport.bench.process import Conversation, Failure
 from cnnport.bench.studies import graph_tools, graphs, graphs_compare, graphs_record
 from cnnport.bench.studies.graph_digest import graph_digest
 from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.export import export
 from cnnport.onnxfile import load_model, read_artifact
 from cnnport.prepared import torch_graph
+from cnnport.process import Conversation, Failure
 
 pytest.importorskip("onnxruntime")
 

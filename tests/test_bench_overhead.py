@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from cnnport.bench import make_cases
 from cnnport.bench.studies import overhead
 from cnnport.bench.studies.overhead import Overhead, main, measure_overhead
+from cnnport.bench.studies.profiled import whole_runs_ns
 from cnnport.errors import CheckFailedError
 from cnnport.onnxfile import read_artifact
 
@@ -69,6 +70,29 @@ def test_command(conv, capsys, runtime, call):
     assert 0.2 < document["ratio"] < 5
     assert "bare loop" in err
     assert "batch 4" in err
+
+
+def test_our_clock_against_the_runtimes_own(conv, capsys, tmp_path):
+    record = tmp_path / "overhead.json"
+    options = ["--threads", "1", "--rounds", "1", "--warmup", "0", "--duration", "0.05", "--call", "profile"]
+    for batch in ("4", "2", "4"):
+        assert main([str(conv), *options, "--batch", batch, "--out", str(record)]) == 0
+    rows = json.loads(record.read_text())["rows"]
+    assert [(row["batch"], row["call"]) for row in rows] == [(2, "profile"), (4, "profile")]
+    # What Python adds is in our samples and not in theirs.
+    assert all(row["extra_us"] > 0 for row in rows)
+    with pytest.raises(SystemExit):
+        main([str(conv), "--runtime", "openvino", "--call", "profile"])
+
+
+def test_whole_runs_are_taken_from_the_profile_in_order():
+    events = [
+        {"name": "model_run", "dur": 3, "ts": 20},
+        {"name": "conv_kernel_time", "dur": 1, "ts": 21},
+        {"name": "model_run", "dur": 2.5, "ts": 10},
+        {"name": "session_initialization", "dur": 9, "ts": 1},
+    ]
+    assert whole_runs_ns(events) == [2500, 3000]
 
 
 def test_the_limit_decides_the_exit_code(conv, monkeypatch, capsys):

@@ -19,8 +19,11 @@ from cnnport.bench import (
     json_text,
     read_results,
 )
+from cnnport.bench.comparison import Comparison, Verdict
 from cnnport.bench.environment import read_environment
-from cnnport.bench.record import percentile
+from cnnport.bench.measurement import Warmup
+from cnnport.bench.record import Method, percentile
+from cnnport.bench.sensors import Sensors
 
 ROW = Measurement(
     model="lenet5",
@@ -45,6 +48,57 @@ RESULTS = Results(
     ),
     (ROW, replace(ROW, runtime="null", rounds=(Round((1e-9,)),))),
     (Skipped("lenet5", "trt", "TensorRT is not installed: pip install it", "fp32", 1, 2, "random", 3),),
+)
+
+FULL = Results(
+    Environment(),
+    (
+        replace(
+            ROW,
+            concurrency=3,
+            clock="cuda-events",
+            transfers=True,
+            file="a/b.onnx",
+            rounds=(
+                Round(
+                    (0.5, 0.25),
+                    0.5,
+                    10,
+                    1.5,
+                    20,
+                    30,
+                    0.375,
+                    Warmup(0.25, 7, False),
+                    Sensors(cpu_mhz=2600.0, package_joules=1.5),
+                    Sensors(cpu_mhz=2500.0, gpu_throttled=1.0),
+                    0.25,
+                    0.5,
+                ),
+            ),
+        ),
+    ),
+    (Skipped("m", "trt", "no", concurrency=3),),
+    Method(3, 7, 0.5, 2.0, 3.0, 10, "a rule", "cnnport bench", 1),
+    (
+        Comparison(
+            "m on r",
+            "p50",
+            "p50+5%",
+            1.05,
+            1.0,
+            0.5,
+            1.5,
+            0.99,
+            Verdict.INCONCLUSIVE,
+            True,
+            5,
+            2.0,
+            2.5,
+            "ab",
+            "new",
+        ),
+    ),
+    (ROW,),
 )
 
 samples = st.lists(st.floats(1e-9, 1e4, allow_nan=False), min_size=1, max_size=50)
@@ -83,6 +137,21 @@ def test_a_run_too_short_for_the_clock():
     assert Measurement.from_json(json.loads(json.dumps(row.to_json()))) == row
 
 
+def test_power_is_energy_over_time():
+    row = Round((0.5, 0.5), before=Sensors(package_joules=3.0), after=Sensors(package_joules=8.0))
+    assert row.package_watts == row.to_json()["package_watts"] == 5.0
+    # The counter starts again from nothing now and then.
+    assert replace(row, after=Sensors(package_joules=1.0)).package_watts is None
+    assert replace(row, after=None).package_watts is None
+
+
+def test_throughput_of_several_requests_is_counted():
+    row = replace(ROW, concurrency=3, rounds=(Round((0.5, 0.5), elapsed_s=0.5), Round((1.0,), elapsed_s=1.0)))
+    assert row.throughput == 4 * 3 / 1.5
+    # Where nobody counted, all callers are taken to be busy all the time.
+    assert replace(row, rounds=(Round((0.5,)),)).throughput == 4 * 3 / 0.5
+
+
 def test_a_measurement_has_samples():
     with pytest.raises(ValueError, match="samples in every round"):
         replace(ROW, rounds=())
@@ -92,7 +161,9 @@ def test_a_measurement_has_samples():
 
 def test_json_has_the_shape_of_the_contract():
     document = json.loads(json_text(RESULTS))
-    assert set(document) == {"environment", "results", "skipped"}
+    assert set(document) == {"environment", "method", "results", "skipped", "warnings"}
+    assert {entry["code"] for entry in document["warnings"]} == {"few-samples", "rounds-differ"}
+    assert all(set(entry) == {"code", "case", "message", "advice"} for entry in document["warnings"])
     row = document["results"][0]
     assert {
         "model": "lenet5",
@@ -118,7 +189,12 @@ def test_json_has_the_shape_of_the_contract():
 
 
 def test_json_round_trip(tmp_path):
-    for results in (RESULTS, replace(RESULTS, environment=read_environment()), Results(Environment(), ())):
+    for results in (
+        RESULTS,
+        FULL,
+        replace(RESULTS, environment=read_environment()),
+        Results(Environment(), ()),
+    ):
         path = tmp_path / "results.json"
         path.write_text(json_text(results))
         assert read_results(path) == results

@@ -8,11 +8,13 @@ import pytest
 from rich.console import Console
 
 from cnnport.bench import (
+    Comparison,
     Environment,
     Measurement,
     Results,
     Round,
     Skipped,
+    Verdict,
     cautions,
     check_format,
     csv_text,
@@ -75,10 +77,10 @@ def test_terminal():
         "ort-cpu  8      1.050  1.050  1.089  1.094  1.098  1.000  1.099  0.0289      7623",
         "",
         "Loading and memory  model: lenet5 · precision: fp32 · threads: 2 · weights: random",
-        "runtime  batch  load s  memory MiB  samples  rounds  spread",
-        "────────────────────────────────────────────────────────────",
-        "ort-cpu  1       0.300          65      200       2    0.0%",
-        "ort-cpu  8       0.300          65      200       2    0.0%",
+        "runtime  batch  load s  memory MiB  of it session  samples  rounds  spread     95 % of p50",
+        "───────────────────────────────────────────────────────────────────────────────────────────",
+        "ort-cpu  1       0.300          65                     200       2    0.0%  1.042 to 1.056",
+        "ort-cpu  8       0.300          65                     200       2    0.0%  1.042 to 1.056",
         "",
         "Skipped  model: lenet5 · precision: fp32 · batch: 1 · threads: 2 · weights: random",
         "runtime  reason",
@@ -140,16 +142,17 @@ def test_settings_are_a_column_where_there_are_any():
 
 def test_csv():
     assert csv_text(RESULTS) == (
-        "model,runtime,precision,batch,threads,weights,settings,"
-        "mean_ms,p50_ms,p90_ms,p95_ms,p99_ms,min_ms,max_ms,std_ms,"
-        "throughput,load_s,peak_memory_bytes,samples,rounds,sha256,reason\n"
-        "lenet5,ort-cpu,fp32,1,2,random,,"
-        "1.049500,1.049500,1.089100,1.094050,1.098010,1.000000,1.099000,0.028866,"
-        f"952.835,0.300000,{65 * 2**20},200,2,{'ab' * 32},\n"
-        "lenet5,ort-cpu,fp32,8,2,random,,"
-        "1.049500,1.049500,1.089100,1.094050,1.098010,1.000000,1.099000,0.028866,"
-        f"7622.68,0.300000,{65 * 2**20},200,2,{'ab' * 32},\n"
-        "lenet5,trt,fp32,1,2,random,,,,,,,,,,,,,,,,TensorRT [no] | not here\n"
+        "model,runtime,precision,batch,threads,concurrency,weights,settings,"
+        "mean_ms,p50_ms,p90_ms,p95_ms,p99_ms,min_ms,max_ms,std_ms,p50_low_ms,p50_high_ms,"
+        "throughput,load_s,build_s,peak_memory_bytes,session_memory_bytes,device_memory_bytes,"
+        "samples,rounds,sha256,reason\n"
+        "lenet5,ort-cpu,fp32,1,2,1,random,,"
+        "1.049500,1.049500,1.089100,1.094050,1.098010,1.000000,1.099000,0.028866,1.042000,1.056000,"
+        f"952.835,0.300000,0.000000,{65 * 2**20},,,200,2,{'ab' * 32},\n"
+        "lenet5,ort-cpu,fp32,8,2,1,random,,"
+        "1.049500,1.049500,1.089100,1.094050,1.098010,1.000000,1.099000,0.028866,1.042000,1.056000,"
+        f"7622.68,0.300000,0.000000,{65 * 2**20},,,200,2,{'ab' * 32},\n"
+        "lenet5,trt,fp32,1,2,1,random,,,,,,,,,,,,,,,,,,,,,TensorRT [no] | not here\n"
     )
 
 
@@ -200,24 +203,9 @@ def test_an_empty_environment_says_nothing():
     assert environment_lines(Environment()) == ()
 
 
-def test_cautions():
-    assert cautions(RESULTS) == ()
-    slower = tuple(2 * sample for sample in STEADY)
-    results = Results(
-        replace(ENVIRONMENT, load_average_start=6.0),
-        (
-            replace(ROW, threads=3),
-            replace(ROW, rounds=(Round((*STEADY, *slower[:3])),)),
-            replace(ROW, rounds=(Round(STEADY), Round(tuple(1.1 * sample for sample in STEADY)))),
-            replace(ROW, rounds=(Round(STEADY[:20]),)),
-        ),
+def test_a_comparison_is_told():
+    found = Comparison(
+        "c", "p50", "p50+5%", 1.05, 1.1, 1.08, 1.12, 0.99, Verdict.REGRESSION, True, 5, 2.0, 2.2
     )
-    name = "lenet5 on ort-cpu (fp32, batch 1, threads 2)"
-    assert cautions(results) == (
-        "the machine was busy at the start (load average 6 on 4 CPUs); stop other work",
-        "lenet5 on ort-cpu (fp32, batch 1, threads 3): more threads than CPUs (2), so they take turns; "
-        "use --threads 2",
-        f"{name}: unstable, p99 is 1.9 times p50; stop other work on the machine",
-        f"{name}: rounds differ by 10% in p50; use more --rounds, and stop other work",
-        f"{name}: only 20 samples, so p95 and p99 say little; use a longer --duration",
-    )
+    text = "\n".join(shown(render(replace(RESULTS, comparisons=(found,))), 140))
+    assert "c: p50 +10.0% (+8.0% to +12.0% with 99% confidence, limit +5.0%): regression" in text

@@ -17,16 +17,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from cnnport.answering import one_line
 from cnnport.artifact import Artifact, TensorSpec
 from cnnport.bench import bench, make_cases
 from cnnport.bench import run as run_module
-from cnnport.bench.answering import one_line
 from cnnport.bench.case import artifact_from_json, artifact_to_json
 from cnnport.bench.cpus import default_threads
-from cnnport.bench.process import Failure, ask, command_of
+from cnnport.bench.run import Plan
 from cnnport.bench.worker import peak_memory_bytes
 from cnnport.errors import CnnportError, UnknownNameError
 from cnnport.onnxfile import read_artifact
+from cnnport.process import Failure, ask, command_of
 from cnnport.runtimes.null import NullRuntime
 from cnnport.runtimes.table import RUNTIMES
 
@@ -178,7 +179,10 @@ def test_null_runtime_end_to_end(artifact):
     assert 0 < row.load_s < 0.1
     assert results.skipped == ()
     assert results.environment.load_average_end is not None
+    assert (row.concurrency, row.clock, row.transfers, row.build_s) == (1, "wall", False, 0)
+    assert all(entry.warmup.runs == 1 and entry.warmup.settled is None for entry in row.rounds)
     if sys.platform == "linux":
+        assert 0 <= row.session_memory_bytes < 10 * 2**20
         assert len(row.cpus) == 1
         assert 5 * 2**20 < row.peak_memory_bytes < 200 * 2**20
 
@@ -186,20 +190,22 @@ def test_null_runtime_end_to_end(artifact):
 def test_duration_is_per_case_and_split_over_rounds(artifact):
     begin = time.monotonic()
     results = bench(
-        make_cases([artifact], ["null"], [1], [1]), rounds=2, warmup_s=0.1, duration_s=0.04, min_iterations=1
+        make_cases([artifact], ["null"], [1], [1]), rounds=2, warmup_s=0.1, duration_s=0.4, min_iterations=1
     )
-    assert time.monotonic() - begin > 0.24
+    assert time.monotonic() - begin > 0.6
     for entry in results.results[0].rounds:
-        assert 0.001 < sum(entry.samples_s) < 0.03
+        # The clock's own readings are not in it.
+        assert 0.01 < sum(entry.samples_s) < 0.35
 
 
-def test_cases_take_turns(artifact, monkeypatch):
+def test_cases_take_turns_in_an_order_drawn_by_seed(artifact, monkeypatch):
     asked = []
 
     def answer(command, question, *, threads, timeout_s):
         asked.append((question["runtime"], question["batch"], threads))
         assert question["duration_s"] == 2.0
-        assert timeout_s == 300 + 10 * (2.0 + 0.5)
+        assert (question["warmup_s"], question["warmup_max_s"]) == (0.5, 2.0)
+        assert timeout_s == 300 + 10 * (2.0 + 2.0)
         assert command == command_of("cnnport.bench.worker")
         if question["batch"] == 2 and len(asked) > 3:
             return Failure("it broke", 1)
@@ -222,10 +228,13 @@ def test_cases_take_turns(artifact, monkeypatch):
         on_progress=lambda done, total, case: steps.append((done, total, case.batch)),
     )
     # Case 2 fails in the second round and is not asked again.
-    assert [batch for _, batch, _ in asked] == [1, 2, 3, 1, 2, 3, 1, 3]
-    assert steps == [(0, 9, 1), (1, 9, 2), (2, 9, 3), (3, 9, 1), (4, 9, 2), (5, 8, 3), (6, 8, 1), (7, 8, 3)]
+    assert [batch for _, batch, _ in asked] == [2, 3, 1, 3, 2, 1, 1, 3]
+    assert steps == [(0, 9, 2), (1, 9, 3), (2, 9, 1), (3, 9, 3), (4, 9, 2), (5, 8, 1), (6, 8, 1), (7, 8, 3)]
     assert [row.batch for row in results.results] == [1, 3]
-    assert results.results[0].samples_s == (1e-6, 4e-6, 7e-6)
+    assert results.results[0].samples_s == (3e-6, 6e-6, 7e-6)
+    assert (results.method.seed, results.method.rounds, results.method.warmup_max_s) == (0, 3, 2.0)
+    orders = {tuple(tuple(Plan(seed=seed).order(number, 3)) for number in (1, 2, 3)) for seed in range(20)}
+    assert len(orders) > 10
     assert results.results[0].load_s == 1.0
     assert [(row.batch, row.reason) for row in results.skipped] == [(2, "it broke (round 2 of 3)")]
 

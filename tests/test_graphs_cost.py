@@ -4,7 +4,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from cnnport.graphs.cost import Cost, cost_of, node_costs
+from cnnport.graphs.cost import GraphCost, cost_of, node_costs
 
 FLOAT = 4
 
@@ -54,7 +54,7 @@ def test_counted_by_hand(body: str, shapes: dict[str, tuple[int, ...]], flops: i
     weights = body[body.index("<") + 1 : body.index("> {")].split(", ") if body.startswith("<") else []
     inputs = ", ".join(["float[n,3,h,w] x", *weights])
     model = parsed(body[body.index("{") :], inputs=inputs)
-    assert cost_of(model, shapes) == Cost(flops, FLOAT * (read + written))
+    assert cost_of(model, shapes) == GraphCost(flops, FLOAT * (read + written))
 
 
 def test_matrix_products():
@@ -66,7 +66,7 @@ def test_matrix_products():
     matmul = parsed(
         "{ y = MatMul (x, m) }", inputs="float16[n,4,6] x, float16[6,5] m", output="float16[n,4,5] y"
     )
-    assert cost_of(matmul, {"x": (3, 4, 6)}) == Cost(2 * 3 * 4 * 5 * 6, 2 * (72 + 30 + 60))
+    assert cost_of(matmul, {"x": (3, 4, 6)}) == GraphCost(2 * 3 * 4 * 5 * 6, 2 * (72 + 30 + 60))
 
 
 def test_what_is_not_known_is_said():

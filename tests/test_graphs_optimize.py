@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.errors import CnnportError, FeedError, UnknownNameError
 from cnnport.graphs import DEFAULT_PASSES, PASSES, count_ops, optimize, select_passes
-from cnnport.graphs.cost import Cost
+from cnnport.graphs.cost import GraphCost
 from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.journal import refused
 from cnnport.graphs.passes import REGISTERED, TARGETS, named_in, needs_verifying
@@ -608,11 +608,11 @@ def test_costs_are_those_before_and_after():
 
     def cost(model):
         asked.append(count_ops(model))
-        return Cost(len(asked), 0)
+        return GraphCost(len(asked), 0)
 
     _, (first, second) = optimize(network(), [lambda model: 0, fold_batchnorm], cost=cost)
-    assert (first.cost_before, first.cost_after) == (Cost(1, 0), Cost(1, 0))
-    assert (second.cost_before, second.cost_after) == (Cost(1, 0), Cost(2, 0))
+    assert (first.cost_before, first.cost_after) == (GraphCost(1, 0), GraphCost(1, 0))
+    assert (second.cost_before, second.cost_after) == (GraphCost(1, 0), GraphCost(2, 0))
     assert asked == [second.ops_before, second.ops_after]
     assert optimize(network(), FOLD)[1][0].cost_after is None
 

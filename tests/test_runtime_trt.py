@@ -13,7 +13,7 @@ from cnnport.errors import ArtifactError, CnnportError, FeedError, RuntimeMissin
 from cnnport.runtimes import Options, get_runtime
 from cnnport.runtimes.trt.engine import Engine
 from cnnport.runtimes.trt.package import TENSORRT
-from cnnport.runtimes.trt.profile import layer_times
+from cnnport.runtimes.trt.profile import ProfiledRuns
 from cnnport.runtimes.trt.session import TensorRtSession
 from fake_cuda import FakeCuda
 from fake_tensorrt import FakeTensorRt, stand_in
@@ -227,9 +227,14 @@ def test_times_of_layers(stand_in: Stand, tmp_path: Path) -> None:
     trt = stand_in()
     with opened(small(tmp_path), cuda_graph="1") as session:
         trt.calls.clear()
-        times = layer_times(session, feeds(2), runs=3)
+        runs = ProfiledRuns(session, feeds(2))
+        for _ in range(3):
+            runs()
+            runs.wait()
+        times = runs.layers()
+        runs.close()
         assert trt.cuda.calls["cuGraphLaunch"] == 0
-        assert trt.calls.count("report_to_profiler") == 4
+        assert trt.calls.count("report_to_profiler") == 3
         assert [(each.layer.nodes, each.samples_ms) for each in times[:2]] == [
             (("first/Conv",), (0.5,) * 3),
             (("act/Relu",), (1.5,) * 3),

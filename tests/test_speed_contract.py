@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from cnnport.bench import speed_contract
-from cnnport.bench.layer_profile import Kernel, ort_kernels
-from cnnport.bench.layer_times import Conversion, LayerTime, LayerTimes, layer_times
 from cnnport.bench.paired import Ratio
+from cnnport.bench.profiling.kernels import Kernel
+from cnnport.bench.profiling.layer_times import Conversion, LayerTime, LayerTimes, layer_times
 from cnnport.bench.speed_contract import Speed, compare_layers, speed
 from cnnport.errors import CnnportError
 from quantize_graphs import model_of, quantized
@@ -55,51 +55,17 @@ def saved(model: onnx.ModelProto, path: Path) -> Path:
     return path
 
 
-# What ONNX Runtime writes.
-
-
-def node(name: str, operator: str, ts: int, dur: int, reads: str = "float", index: int = 0) -> dict:
-    facts = {"op_name": operator, "node_index": str(index), "input_type_shape": [{reads: [1, 8]}]}
-    return {"cat": "Node", "name": f"{name}_kernel_time", "ts": ts, "dur": dur, "args": facts}
-
-
-def trace() -> list[dict]:
-    events = [{"cat": "Session", "name": "session_initialization", "ts": 0, "dur": 50, "args": {}}]
-    for number, dur in enumerate((900, 30, 10, 20)):
-        start = 100 + 1000 * number
-        events += [
-            node("a", "Conv", start + 1, dur),
-            node("b_token_1", "QLinearConv", start + 950, 7, reads="uint8", index=1),
-            # In a loop.
-            node("l", "Relu", start + 960, 2, index=2),
-            node("l", "Relu", start + 970, 3, index=2),
-            {"cat": "Session", "name": "model_run", "ts": start, "dur": 990, "args": {}},
-        ]
-    return events
-
-
-def test_a_trace_without_its_warm_up_gives_medians_of_runs() -> None:
-    assert ort_kernels(trace(), warmup=1) == (
-        Kernel(("a",), "Conv", 0.02, False),
-        Kernel(("b_token_1",), "QLinearConv", 0.007, True),
-        Kernel(("l",), "Relu", 0.005, False),
-    )
-    # With the first run the median is another.
-    assert ort_kernels(trace(), warmup=0)[0].ms == 0.025
-    assert ort_kernels(trace(), warmup=4) == ()
-
-
 # Kernels and layers.
 
 
 def attributed(original: onnx.ModelProto, int8: onnx.ModelProto, kernels: list[Kernel]) -> LayerTimes:
     # As ONNX Runtime does: the convolution with what is behind it, by its value or its own name.
     floats = [
-        Kernel(("b_nchwc",), "Conv", 1.0, False),
-        Kernel(("c_ch_nchwc",), "Conv", 2.0, False),
-        Kernel(("ReorderOutput_token_9",), "ReorderOutput", 0.5, False),
-        Kernel(("e/Sigmoid",), "Sigmoid", 0.25, False),
-        Kernel(("y_nchwc",), "Conv", 4.0, False),
+        Kernel(("b_nchwc",), "Conv", 1.0, "fp32"),
+        Kernel(("c_ch_nchwc",), "Conv", 2.0, "fp32"),
+        Kernel(("ReorderOutput_token_9",), "ReorderOutput", 0.5, "fp32"),
+        Kernel(("e/Sigmoid",), "Sigmoid", 0.25, "fp32"),
+        Kernel(("y_nchwc",), "Conv", 4.0, "fp32"),
     ]
     original = onnx.ModelProto.FromString(original.SerializeToString())
     for each in original.graph.node:
@@ -114,16 +80,16 @@ def test_layers_hold_every_kernel_of_either_file(original: onnx.ModelProto) -> N
         original,
         int8,
         [
-            Kernel(("x_quantized",), "QuantizeLinear", 0.1, False),
-            Kernel(("Transpose",), "Transpose", 0.01, True),
-            Kernel(("a/Conv_token_4",), "QLinearConv", 0.5, True),
-            Kernel(("c/Conv_token_5",), "QLinearConv", 1.0, True),
-            Kernel(("b_dequantized/duplicated",), "DequantizeLinear", 0.15, True),
-            Kernel(("c_dequantized",), "DequantizeLinear", 0.04, True),
-            Kernel(("y/Conv_bias_dq",), "DequantizeLinear", 0.01, True),
-            Kernel(("d/Add",), "Add", 1.5, False),
-            Kernel(("e/Sigmoid",), "Sigmoid", 0.25, False),
-            Kernel(("y_nchwc",), "Conv", 4.5, False),
+            Kernel(("x_quantized",), "QuantizeLinear", 0.1, "fp32"),
+            Kernel(("Transpose",), "Transpose", 0.01, "int8"),
+            Kernel(("a/Conv_token_4",), "QLinearConv", 0.5, "int8"),
+            Kernel(("c/Conv_token_5",), "QLinearConv", 1.0, "int8"),
+            Kernel(("b_dequantized/duplicated",), "DequantizeLinear", 0.15, "int8"),
+            Kernel(("c_dequantized",), "DequantizeLinear", 0.04, "int8"),
+            Kernel(("y/Conv_bias_dq",), "DequantizeLinear", 0.01, "int8"),
+            Kernel(("d/Add",), "Add", 1.5, "fp32"),
+            Kernel(("e/Sigmoid",), "Sigmoid", 0.25, "fp32"),
+            Kernel(("y_nchwc",), "Conv", 4.5, "fp32"),
         ],
     )
     assert [(layer.nodes, layer.float_ms, layer.int8_ms) for layer in found.layers] == [
@@ -151,10 +117,10 @@ def test_what_rewrites_add_belongs_where_it_stands(original: onnx.ModelProto) ->
         original,
         int8,
         [
-            Kernel(("a/Conv_part_2",), "Conv", 1.0, False),
-            Kernel(("node0",), "Sin", 3.0, False),
-            Kernel(("node1",), "Sin", 5.0, False),
-            Kernel(("made_up",), "Loop", 0.5, False),
+            Kernel(("a/Conv_part_2",), "Conv", 1.0, "fp32"),
+            Kernel(("node0",), "Sin", 3.0, "fp32"),
+            Kernel(("node1",), "Sin", 5.0, "fp32"),
+            Kernel(("made_up",), "Loop", 0.5, "fp32"),
         ],
     )
     (first,) = found.slower
@@ -167,7 +133,7 @@ def test_a_transpose_of_the_file_is_a_layer() -> None:
     text = "g (float[1, 8, 4, 4] x) => (float[1, 4, 4, 8] y) { y = Transpose <perm = [0, 2, 3, 1]> (x) }"
     model = model_of(text, {})
     model.graph.node[0].name = "Transpose"
-    own, added = (Kernel((name,), "Transpose", 1.0, False) for name in ("Transpose", "Transpose_token_3"))
+    own, added = (Kernel((name,), "Transpose", 1.0, "fp32") for name in ("Transpose", "Transpose_token_3"))
     found = layer_times(model, [own], model, [own, added])
     assert [(layer.float_ms, layer.int8_ms) for layer in found.layers] == [(1.0, 1.0)]
     assert [each.operator for each in found.conversions] == ["Transpose"]
@@ -247,7 +213,7 @@ def test_a_wish_is_held_against_the_ratio(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_who_does_not_tell_of_kernels_is_named(tmp_path: Path) -> None:
     path = saved(named(model_of(FLOAT, WEIGHTS)), tmp_path / "float.onnx")
     with pytest.raises(
-        CnnportError, match="null does not say how long its kernels take: ort-cpu, openvino do"
+        CnnportError, match="null does not say how long its kernels take: ort-cpu, ort-cuda, openvino"
     ):
         compare_layers(path, path, runtime="null", batch=1, threads=1)
 

@@ -17,10 +17,9 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from cnnport.answering import answer_with
 from cnnport.artifact import Artifact
-from cnnport.bench.answering import answer_with
 from cnnport.bench.environment import read_environment
-from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
 from cnnport.bench.studies.rows import write_document
 from cnnport.calibration import METHODS, Samples, calibrate, open_samples
@@ -31,6 +30,7 @@ from cnnport.graphs.protos import read
 from cnnport.graphs.quantize import wanted
 from cnnport.memory import peak_memory_bytes
 from cnnport.onnxfile import load_model, read_artifact
+from cnnport.process import Failure, ask, command_of
 from cnnport.runtimes import Options, require_runtime
 
 _NETWORK = "resnet50"

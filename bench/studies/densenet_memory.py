@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnnport import registry
-from cnnport.bench.answering import follow, take_stdout
+from cnnport.answering import follow, take_stdout
 from cnnport.bench.environment import read_environment
-from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
 from cnnport.bench.studies.rows import write_document
 from cnnport.errors import CnnportError
 from cnnport.memory import peak_memory_bytes, return_large_blocks
+from cnnport.process import Failure, ask, command_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -29,11 +29,11 @@ from xml.etree import ElementTree as ET
 from cnnport.bench.case import artifact_to_json, make_cases
 from cnnport.bench.command import cnnport_command
 from cnnport.bench.cpus import default_threads
-from cnnport.bench.process import Failure, ask, command_of
 from cnnport.bench.record import Json
 from cnnport.bench.run import bench
 from cnnport.bench.studies.gpu_record import Record, Variant
 from cnnport.errors import ArtifactError, CnnportError
+from cnnport.process import Failure, ask, command_of
 
 PARITY = "cnnport.bench.studies.gpu_parity"
 

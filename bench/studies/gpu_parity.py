@@ -9,7 +9,7 @@ graph's nodes were placed; or the reason why there is none of it. See ``answerin
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from cnnport.bench.answering import answer_with, one_line
+from cnnport.answering import answer_with, one_line
 from cnnport.bench.case import artifact_from_json
 from cnnport.bench.record import Json
 from cnnport.errors import CnnportError

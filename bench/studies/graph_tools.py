@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cnnport.bench.answering import answer_with, one_line
-from cnnport.bench.process import Failure, ask, command_of
+from cnnport.answering import answer_with, one_line
 from cnnport.bench.record import Json
 from cnnport.bench.worker import SEED
 from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError
 from cnnport.memory import return_large_blocks
+from cnnport.process import Failure, ask, command_of
 
 if TYPE_CHECKING:
     import onnx

@@ -7,6 +7,9 @@ neither. Standard error gets a table, standard output one JSON document.
 The figures are medians over the rounds, of the ratio harness / bare of a round's p50s and of their difference.
 Rounds pair neighbours in time, which takes out slow changes of the machine, and the median takes out rounds that
 something disturbed. The smaller the network, the sharper the difference: it is some microseconds at most.
+
+``--call profile`` holds our clock against onnxruntime's own instead: what its profile says that the same runs took,
+see ``profiled``. ``--out`` adds what was found to a record, ``overhead.json``.
 """
 
 import argparse
@@ -20,12 +23,14 @@ from statistics import median
 
 from cnnport.bench.case import Case, make_cases
 from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of
-from cnnport.bench.process import Failure, ask, command_of
+from cnnport.bench.environment import read_environment
 from cnnport.bench.record import Json
 from cnnport.bench.run import bench
 from cnnport.bench.studies.bare import RUNTIMES
 from cnnport.bench.worker import SEED
 from cnnport.errors import CheckFailedError, CnnportError
+from cnnport.files import write_atomically
+from cnnport.process import Failure, ask, command_of
 
 _TIMEOUT_BASE_S = 300.0
 
@@ -80,7 +85,7 @@ def measure_overhead(
         rounds: How often each side gets a process.
         warmup_s: Of every process.
         duration_s: Of every process.
-        call: What the bare loop calls, ``run`` or ``bound``; see ``bare``.
+        call: What the bare loop calls, ``run`` or ``bound``, see ``bare``; or ``profile``, see ``profiled``.
 
     Raises:
         CheckFailedError: If either side fails.
@@ -91,6 +96,11 @@ def measure_overhead(
         feeds = Path(folder) / "feeds.npz"
         _write_feeds(case, feeds)
         for number in range(rounds):
+            if call == "profile":
+                ours_s, theirs_s = _profiled(case, feeds, warmup_s, duration_s)
+                harness_s.append(ours_s)
+                bare_s.append(theirs_s)
+                continue
             sides = (True, False) if number % 2 == 0 else (False, True)
             for ours in sides:
                 if ours:
@@ -120,10 +130,15 @@ def main(arguments: list[str] | None = None) -> int:
         type=float,
         help="exit with 1 if a run takes longer than bare by more microseconds than this",
     )
-    parser.add_argument("--call", choices=("run", "bound"), default="run", help="what the bare loop calls")
+    parser.add_argument(
+        "--call", choices=("run", "bound", "profile"), default="run", help="what it is held against"
+    )
+    parser.add_argument("--out", type=Path, help="a record to which this is added")
     options = parser.parse_args(arguments)
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
+    if options.call == "profile" and options.runtime != "ort-cpu":
+        parser.error("--call profile is for ort-cpu: no other runtime has such a profile")
 
     from rich.console import Console
 
@@ -147,19 +162,17 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     Console(stderr=True).print(_table(case, overhead))
-    sys.stdout.write(
-        json.dumps(
-            {
-                "model": case.artifact.model,
-                "runtime": case.runtime,
-                "batch": case.batch,
-                "threads": case.threads,
-                "call": options.call,
-                **overhead.to_json(),
-            }
-        )
-        + "\n"
-    )
+    row = {
+        "model": case.artifact.model,
+        "runtime": case.runtime,
+        "batch": case.batch,
+        "threads": case.threads,
+        "call": options.call,
+        **overhead.to_json(),
+    }
+    sys.stdout.write(json.dumps(row) + "\n")
+    if options.out is not None:
+        _add(row, options.out)
     far = options.limit is not None and not math.fabs(overhead.ratio - 1) <= options.limit
     late = options.limit_us is not None and not overhead.extra_s * 1e6 <= options.limit_us
     return int(far or late)
@@ -181,7 +194,18 @@ def _harness(case: Case, warmup_s: float, duration_s: float) -> float:
     return results.results[0].p50_s
 
 
+def _profiled(case: Case, feeds: Path, warmup_s: float, duration_s: float) -> tuple[float, float]:
+    """Median of the same runs by our clock and by onnxruntime's."""
+    answer = _answer("cnnport.bench.studies.profiled", case, feeds, warmup_s, duration_s)
+    return float(median(answer["samples_ns"])) / 1e9, float(median(answer["profiler_ns"])) / 1e9
+
+
 def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str) -> float:
+    answer = _answer("cnnport.bench.studies.bare", case, feeds, warmup_s, duration_s, call)
+    return float(median(answer["samples_ns"])) / 1e9
+
+
+def _answer(module: str, case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str = "") -> Json:
     question = {
         "runtime": case.runtime,
         "path": str(case.artifact.path),
@@ -193,12 +217,19 @@ def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str
         "duration_s": duration_s,
     }
     timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
-    answer = ask(
-        command_of("cnnport.bench.studies.bare"), question, threads=case.threads, timeout_s=timeout_s
-    )
+    answer = ask(command_of(module), question, threads=case.threads, timeout_s=timeout_s)
     if isinstance(answer, Failure):
         raise CheckFailedError(f"the bare loop gave no result: {answer.reason}")
-    return float(median(answer["samples_ns"])) / 1e9
+    return answer
+
+
+def _add(row: Json, path: Path) -> None:
+    """Put a row into a record, in the place of one of the same circumstances. Raises ``OutputError``."""
+    named = ("model", "runtime", "batch", "threads", "call")
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
+    others = [each for each in rows if any(each[name] != row[name] for name in named)]
+    document = {"environment": read_environment().to_json(), "rows": [*others, row]}
+    write_atomically(path, (json.dumps(document, indent=1) + "\n").encode())
 
 
 def _table(case: Case, overhead: Overhead) -> object:

@@ -3,9 +3,9 @@
 import tempfile
 from pathlib import Path
 
-from cnnport.bench.answering import answer_with
-from cnnport.bench.process import Failure, ask, command_of
+from cnnport.answering import answer_with
 from cnnport.bench.record import Json
+from cnnport.process import Failure, ask, command_of
 
 # Networks of a thousand layers are run node by node, as a runtime that really rounds computes them.
 _LIMIT_S = 7200.0

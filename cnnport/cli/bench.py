@@ -1,7 +1,7 @@
-"""``cnnport bench``: measure networks on runtimes."""
+"""``cnnport bench``: measure networks on runtimes, and hold them against a baseline."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,18 +11,29 @@ from cnnport.cli.options import (
     Device,
     Json,
     Overwrite,
+    Runtimes,
     Settings,
+    Shapes,
     Weights,
     artifact_for,
     complete_model,
-    complete_runtime,
     parse_shapes,
     split_list,
 )
-from cnnport.errors import CnnportError, RuntimeMissingError
+from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
+
+if TYPE_CHECKING:
+    from cnnport.artifact import Artifact
+    from cnnport.bench import Case, Results
+
+# Whose placement of int8 is fastest on a runtime, where that is not ONNX Runtime's.
+_TARGETS = {"openvino": "openvino", "trt": "trt", "trt-rtx": "trt"}
+
+_LIMIT = "p50+5%"
 
 
 def bench(
+    context: typer.Context,
     models: Annotated[
         list[str] | None,
         typer.Argument(
@@ -32,13 +43,21 @@ def bench(
             show_default=False,
         ),
     ] = None,
-    runtime: Annotated[
+    runtime: Runtimes = None,
+    precision: Annotated[
         list[str] | None,
         typer.Option(
-            "--runtime",
-            metavar="R",
-            help="Repeatable; all that are present.",
-            autocompletion=complete_runtime,
+            "--precision",
+            metavar="fp32|fp16|bf16|int8",
+            help="Of zoo networks, which are exported in it; repeatable. Files are measured as they are.",
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            metavar="DIR|digits|random[:N]",
+            help="Samples for int8: digits where the weights were trained on them, else random:64, if omitted.",
         ),
     ] = None,
     batch: Annotated[
@@ -47,80 +66,289 @@ def bench(
     threads: Annotated[
         list[str] | None, typer.Option("--threads", metavar="N", help="Threads of a run, pinned; repeatable.")
     ] = None,
-    shape: Annotated[
+    concurrency: Annotated[
         list[str] | None,
         typer.Option(
-            "--shape", metavar="NAME:1x3x224x224", help="Shape of an input of dynamic size; repeatable."
+            "--concurrency",
+            metavar="N",
+            help="Requests in flight, in one process: throughput, and latency under load; repeatable.",
         ),
     ] = None,
+    shape: Shapes = None,
     duration: Annotated[
-        float, typer.Option("--duration", metavar="S", help="Measured seconds a case.")
+        float,
+        typer.Option("--duration", metavar="S", help="Measured seconds a case; 10 runs a round at least."),
     ] = 3.0,
-    warmup: Annotated[float, typer.Option("--warmup", metavar="S", help="Warm-up seconds a process.")] = 0.5,
-    rounds: Annotated[int, typer.Option("--rounds", metavar="N", help="Rounds over all cases.")] = 3,
+    warmup: Annotated[
+        float,
+        typer.Option(
+            "--warmup",
+            metavar="S",
+            help="Least warm-up of a process; it lasts until three medians of 0.1 s in a row lie within 3 %.",
+        ),
+    ] = 0.5,
+    warmup_max: Annotated[
+        float | None,
+        typer.Option("--warmup-max", metavar="S", help="Most warm-up, settled or not; 4 times the least."),
+    ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", metavar="N", help="Rounds over all cases: 3, with --baseline 5."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Of the order of the cases in each round.")
+    ] = 0,
+    transfers: Annotated[
+        bool,
+        typer.Option(
+            "--transfers/--no-transfers", help="On a GPU, whether copies of inputs and outputs count."
+        ),
+    ] = False,
     settings: Settings = None,
     device: Device = 0,
     deterministic: Deterministic = False,
     weights: Weights = "auto",
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            metavar="FILE",
+            help="An earlier bench's .json, or an .onnx file: measured in turn where the file is at hand.",
+        ),
+    ] = None,
+    fail_if: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fail-if",
+            metavar="'p50+5%'",
+            help="What is a regression: of p50, p90, p95, p99, mean, throughput, memory, load; repeatable.",
+        ),
+    ] = None,
+    max_rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--max-rounds", metavar="N", help="With --baseline, rounds until it is inconclusive: 15."
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="An inconclusive verdict ends with exit code 1 too.")
+    ] = False,
+    summary: Annotated[
+        Path | None,
+        typer.Option("--summary", metavar="FILE", help="Append Markdown, as to $GITHUB_STEP_SUMMARY."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="FILE", help="Save as .json, .csv or .md.")
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Throw away what a killed run has left beside -o.")
+    ] = False,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Measure latency and throughput: one process a case, cases in turn over several rounds."""
-    from cnnport.bench import bench as run_bench
-    from cnnport.bench import check_format, json_text, make_cases, render, write_results
-    from cnnport.bench.case import Case
+    """Measure latency and throughput: one process a case, cases in turn over several rounds.
+
+    With -o, what was measured is kept after every process, and the same command goes on after a kill.
+    """
+    from cnnport.bench import Journal, check_format, journal_path, write_results
     from cnnport.files import check_writable
     from cnnport.runtimes import available, get_runtime, settings_for
 
-    shapes = parse_shapes(shape)
-    batches, thread_counts = _numbers("--batch", batch), _numbers("--threads", threads)
     if output is not None:
         check_format(output)
         check_writable(output, overwrite=overwrite)
+    if baseline is None and (given := _given(context, ("fail_if", "max_rounds", "strict"))):
+        raise CnnportError(f"{given[0]} goes with --baseline, which is missing")
     names = split_list(runtime)
     reasons = {name: get_runtime(name).missing() for name in names}
     if names and all(reasons.values()):
         raise RuntimeMissingError(f"runtime {names[0]} is not available: {reasons[names[0]]}")
     used = names or available()
-    chosen = settings_for(used, settings or [])
+    options: dict[str, Any] = {
+        "batches": _numbers("--batch", batch),
+        "threads": _numbers("--threads", threads),
+        "concurrency": _numbers("--concurrency", concurrency) or [1],
+        "settings": settings_for(used, settings or []),
+        "device": device,
+        "deterministic": deterministic,
+        "transfers": transfers,
+    }
+    shapes = parse_shapes(shape)
+    if options["batches"] is None and shapes:
+        options["batches"] = list({sizes[0] for sizes in shapes.values()})
+    journal = Journal(None if output is None else journal_path(output), fresh=fresh)
+    plan: dict[str, Any] = {
+        "warmup_s": warmup,
+        "warmup_max_s": warmup_max,
+        "duration_s": duration,
+        "seed": seed,
+    }
+    if rounds is not None:
+        plan["rounds"] = rounds
     with console.progress(refresh_hz=1) as progress:
-        artifacts = [
-            artifact_for(model, progress, weights=weights).with_shapes(shapes)
-            for model in models or ["shufflenet_v2"]
-        ]
-        if batches is None and shapes:
-            batches = list({sizes[0] for sizes in shapes.values()})
-        cases = make_cases(
-            artifacts,
-            used,
-            batches,
-            thread_counts,
-            settings=chosen,
-            device=device,
-            deterministic=deterministic,
+
+        def artifact(model: str, precision: str | None, target: str | None) -> "Artifact":
+            made = artifact_for(
+                model,
+                progress,
+                weights=weights,
+                precision=precision,
+                calibration=calibration,
+                target=target,
+            )
+            return made.with_shapes(shapes)
+
+        cases = _cases(
+            models or ["shufflenet_v2"], used, split_list(precision), calibration, artifact, options
         )
 
-        def show(done: int, total: int, case: Case) -> None:
+        def show(done: int, total: int, case: "Case") -> None:
             progress.step(f"[{done + 1}/{total}] {case.artifact.model} on {case.runtime}, batch {case.batch}")
 
-        measured = run_bench(cases, rounds=rounds, warmup_s=warmup, duration_s=duration, on_progress=show)
+        run: dict[str, Any] = {"on_progress": show, "journal": journal, "command": _command(context)}
+        try:
+            if baseline is None:
+                from cnnport.bench import bench as run_bench
+
+                measured = run_bench(cases, **plan, **run)
+            else:
+                measured = _against(baseline, cases, fail_if or [_LIMIT], max_rounds, plan, run, shapes)
+        finally:
+            journal.close()
     if output is not None:
         write_results(measured, output)
+        journal.remove()
         console.note(f"saved {output}")
-    if json:
+    _show(measured, summary, as_json=json)
+    _judge(measured, {name: reason for name, reason in reasons.items() if reason}, strict=strict)
+
+
+def _cases(
+    models: list[str],
+    runtimes: "list[str] | tuple[str, ...]",
+    precisions: list[str],
+    calibration: str | None,
+    artifact: "Any",
+    options: dict[str, Any],
+) -> "tuple[Case, ...]":
+    """Every model in every precision on every runtime, which each take int8 as it is fastest there."""
+    from cnnport.bench import make_cases
+    from cnnport.runtimes.engine_file import is_engine
+
+    known = ("fp32", "fp16", "bf16", "int8")
+    if wrong := [each for each in precisions if each not in known]:
+        raise CnnportError(f"--precision is one of {', '.join(known)}, not {wrong[0]!r}")
+    found: list[Case] = []
+    wanted: list[str | None] = [*precisions] or [None]
+    for model in models:
+        is_file = model.endswith(".onnx") or is_engine(model)
+        for precision in wanted:
+            is_placed = precision == "int8" and not is_file
+            if is_placed:
+                _tell_calibration(model, calibration)
+            for group in [[name] for name in runtimes] if is_placed else [list(runtimes)]:
+                target = _TARGETS.get(group[0], "ort") if is_placed else None
+                found += make_cases([artifact(model, precision, target)], group, **options)
+    return tuple(found)
+
+
+def _tell_calibration(model: str, calibration: str | None) -> None:
+    from cnnport.store import NOISE, default_calibration
+
+    samples = calibration or default_calibration(model)
+    claim = ", which is for its speed and says nothing of its accuracy" if samples == NOISE else ""
+    console.note(f"note: {model} in int8: ranges are found on {samples}{claim}")
+
+
+def _against(
+    baseline: Path,
+    cases: "tuple[Case, ...]",
+    limits: list[str],
+    max_rounds: int | None,
+    plan: dict[str, Any],
+    run: dict[str, Any],
+    shapes: dict[str, tuple[int, ...]],
+) -> "Results":
+    from cnnport.bench.gate import MAX_ROUNDS, ROUNDS, bench_against, find_baselines, parse_limit
+    from cnnport.bench.run import Plan
+    from cnnport.metadata import at_native_size
+
+    allowed = [parse_limit(limit) for limit in split_list(limits)]
+    settled = Plan(**{"rounds": ROUNDS, **plan})
+    found = find_baselines(
+        cases, baseline, prepare=lambda artifact: at_native_size(artifact.with_shapes(shapes))
+    )
+    for case, each in zip(cases, found, strict=True):
+        if each is None:
+            console.note(f"warning: {baseline} has nothing to hold {case.title} against")
+    most = max(MAX_ROUNDS, settled.rounds) if max_rounds is None else max_rounds
+    return bench_against(cases, found, allowed, settled, max_rounds=most, **run)
+
+
+def _show(measured: "Results", summary: Path | None, *, as_json: bool) -> None:
+    from cnnport.bench import json_text, render
+
+    if summary is not None:
+        from cnnport.bench.gate import append_summary
+
+        append_summary(measured, summary)
+    if as_json:
         print(json_text(measured))  # noqa: T201
     elif measured.results or len(measured.skipped) > 1:
         console.results().print(render(measured))
-    if missing := [name for name, reason in reasons.items() if reason]:
-        raise RuntimeMissingError(f"runtime {missing[0]} is not available: {reasons[missing[0]]}")
+
+
+def _judge(measured: "Results", missing: dict[str, str], *, strict: bool) -> None:
+    """What the command ends with.
+
+    Raises:
+        RuntimeMissingError: If a runtime that was asked for is not available.
+        CnnportError: If nothing could be measured.
+        CheckFailedError: On a regression, and if it is to be strict, on what is inconclusive too.
+    """
+    for name, reason in missing.items():
+        raise RuntimeMissingError(f"runtime {name} is not available: {reason}")
     if not measured.results:
         first = measured.skipped[0]
         # A device that is not there shows only when a session is opened.
         absent = first.exit_code == RuntimeMissingError.exit_code
         raise (RuntimeMissingError if absent else CnnportError)(f"nothing could be measured: {first.reason}")
+    from cnnport.bench import Verdict
+
+    for verdict in (Verdict.REGRESSION, Verdict.INCONCLUSIVE):
+        found = [each for each in measured.comparisons if each.verdict is verdict]
+        if not found:
+            continue
+        text = f"{found[0]}" + (f", and {len(found) - 1} more" if len(found) > 1 else "")
+        if verdict is Verdict.REGRESSION or strict:
+            raise CheckFailedError(text)
+        console.note(f"warning: {text}; --strict makes that a failure")
+
+
+def _given(context: typer.Context, names: tuple[str, ...]) -> list[str]:
+    """Which of some options were given."""
+    return [
+        f"--{name.replace('_', '-')}"
+        for name in names
+        if (source := context.get_parameter_source(name)) is not None and source.name == "COMMANDLINE"
+    ]
+
+
+def _command(context: typer.Context) -> str:
+    """The command that was given, with what it was given in the order of the help."""
+    import shlex
+
+    words = ["cnnport", "bench"]
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source, value = context.get_parameter_source(name), context.params.get(name)
+        if source is None or source.name != "COMMANDLINE" or name in {"overwrite", "fresh", "json"}:
+            continue
+        option = max(parameter.opts, key=len) if parameter.param_type_name == "option" else None
+        for each in value if isinstance(value, list | tuple) else [value]:
+            words += [option] if option and each is not False else []
+            words += [] if isinstance(each, bool) else [str(each)]
+    return shlex.join(words)
 
 
 def _numbers(option: str, values: list[str] | None) -> list[int] | None:

@@ -10,7 +10,7 @@ from cnnport.cli.options import Json, Overwrite, Passes, Target
 
 if TYPE_CHECKING:
     from cnnport.graphs import PassReport
-    from cnnport.graphs.cost import Cost
+    from cnnport.graphs.cost import GraphCost
     from cnnport.optimize_file import Optimized
 
 
@@ -124,7 +124,7 @@ def _explain(done: "Optimized") -> None:
             console.say(f"{report.name} left {left.candidate}: {left.reason}")
 
 
-def _cost_rows(before: "Cost", after: "Cost") -> list[tuple[str, str, str]]:
+def _cost_rows(before: "GraphCost", after: "GraphCost") -> list[tuple[str, str, str]]:
     return [
         ("FLOPs", console.engineering(before.flops), console.engineering(after.flops)),
         ("bytes moved", console.megabytes(before.moved_bytes), console.megabytes(after.moved_bytes)),
@@ -188,7 +188,7 @@ def _as_json(done: "Optimized") -> dict[str, Any]:
     }
 
 
-def _cost(cost: "Cost | None") -> dict[str, Any] | None:
+def _cost(cost: "GraphCost | None") -> dict[str, Any] | None:
     if cost is None:
         return None
     return {"flops": cost.flops, "bytes_moved": cost.moved_bytes, "unknown": list(cost.unknown)}

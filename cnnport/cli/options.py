@@ -65,6 +65,21 @@ Target: TypeAlias = Annotated[
         autocompletion=complete_target,
     ),
 ]
+Runtimes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--runtime",
+        metavar="R",
+        help="Repeatable; all that are present.",
+        autocompletion=complete_runtime,
+    ),
+]
+Shapes: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shape", metavar="NAME:1x3x224x224", help="Shape of an input of dynamic size; repeatable."
+    ),
+]
 Settings: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
@@ -86,7 +101,15 @@ Deterministic: TypeAlias = Annotated[
 Seed: TypeAlias = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of random weights.", min=0)]
 
 
-def artifact_for(model: str, progress: console.Progress, *, weights: str = "auto") -> "Artifact":
+def artifact_for(
+    model: str,
+    progress: console.Progress,
+    *,
+    weights: str = "auto",
+    precision: str | None = None,
+    calibration: str | None = None,
+    target: str | None = None,
+) -> "Artifact":
     """The file that a MODEL is or becomes; what is told on the way goes to standard error.
 
     Raises:
@@ -97,6 +120,9 @@ def artifact_for(model: str, progress: console.Progress, *, weights: str = "auto
     return artifact_of(
         model,
         weights=weights,
+        precision=precision,
+        calibration=calibration,
+        target=target,
         on_step=progress.step,
         on_warning=console.note,
         on_download=progress.download,

@@ -9,6 +9,7 @@ from cnnport.artifact import Artifact, TensorSpec
 from cnnport.errors import ArtifactError
 from cnnport.onnxfile import load_model
 from cnnport.runtimes.build import Layer
+from cnnport.runtimes.compiling import compiling
 from cnnport.runtimes.openvino import package
 from cnnport.runtimes.openvino.choices import NAME, Choices, check
 from cnnport.runtimes.openvino.layers import check_precision, layers_of
@@ -101,6 +102,7 @@ def read(artifact: Artifact) -> Any:
     return model
 
 
+@compiling()
 def compile_network(artifact: Artifact, model: Any, choices: Choices) -> Network:
     """Compile what ``read`` gave.
 

@@ -58,14 +58,6 @@ def read_information(text: str) -> tuple[Layer, ...]:
     return tuple(_from_json(row) for row in rows if row.get("LayerType") not in _SCHEDULING)
 
 
-def io_names(text: str) -> tuple[str, ...]:
-    """The names of an engine's inputs and outputs in an inspector's JSON, of either form."""
-    document = json.loads(text)
-    if "Bindings" in document:
-        return tuple(document["Bindings"])
-    return tuple(tensor["Name"] for tensor in document.get("I/O Tensors", ()))
-
-
 def read_listing(text: str) -> tuple[Layer, ...]:
     """The layers in a builder's listing; none where there is no listing."""
     found = []

@@ -10,6 +10,7 @@ from cnnport.errors import ArtifactError
 from cnnport.files import sha256_of
 from cnnport.onnxfile import load_model
 from cnnport.runtimes.build import BuildError, Layer
+from cnnport.runtimes.compiling import compiling
 from cnnport.runtimes.driver import Device
 from cnnport.runtimes.engine_cache import Entry, Slot, engines_folder
 from cnnport.runtimes.engine_file import engine_facts
@@ -107,6 +108,7 @@ class Maker:
                 slot.write(made.data, _notes(made))
             return made
 
+    @compiling()
     def built(self, artifact: Artifact, wishes: Wishes) -> Made:
         """Built now; the cache of engines is neither read nor written. Raises ``CnnportError``."""
         if self.package.rtx or not wishes.cache:

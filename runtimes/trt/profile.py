@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cnnport.runtimes.build import Layer
-from cnnport.runtimes.protocol import Tensors
+from cnnport.runtimes.protocol import Array, Tensors
 from cnnport.runtimes.trt import api
 from cnnport.runtimes.trt.package import Api
 from cnnport.runtimes.trt.session import TensorRtSession
@@ -22,40 +22,51 @@ class LayerTimes:
     samples_ms: tuple[float, ...]
 
 
-def layer_times(
-    session: TensorRtSession, feeds: Tensors, *, runs: int, warmup: int = 1
-) -> tuple[LayerTimes, ...]:
-    """Run with a profiler, in a context of its own.
+class ProfiledRuns:
+    """A launch with a profiler, in a context of its own, whose layers are noted whenever it has been waited for."""
 
-    Args:
-        session: Open.
-        feeds: As for ``run``.
-        runs: That are reported.
-        warmup: Runs before them, in which kernels are loaded or compiled.
+    def __init__(self, session: TensorRtSession, feeds: Tensors) -> None:
+        """Prepare it.
 
-    Returns:
-        In the order in which the layers run. Layers overlap on the device, so that their sum may be more than a run
-        takes without the profiler, and the events between them cost time of their own.
+        Args:
+            session: Open.
+            feeds: As for ``run``.
 
-    Raises:
-        FeedError: If the feeds do not fit.
-        CnnportError: If TensorRT reports no times.
-    """
-    found: dict[str, list[float]] = {}
-    launch = session.profiled(feeds, _profiler(session.engine.trt, found))
-    try:
-        for number in range(warmup + runs):
-            if number == warmup:
-                found.clear()
-            launch()
-            launch.wait()
-            launch.report()
-    finally:
-        launch.close()
-    layers = {layer.name: layer for layer in session.engine.layers()}
-    return tuple(
-        LayerTimes(layers.get(name, Layer(name, "")), tuple(samples)) for name, samples in found.items()
-    )
+        Raises:
+            FeedError: If the feeds do not fit.
+        """
+        self._found: dict[str, list[float]] = {}
+        self._session = session
+        self._launch = session.profiled(feeds, _profiler(session.engine.trt, self._found))
+
+    def __call__(self) -> None:
+        """Start the run. Raises ``CnnportError`` if TensorRT refuses."""
+        self._launch()
+
+    def wait(self) -> None:
+        """Return when it has finished and its times are noted. Raises ``CnnportError`` if TensorRT reports none."""
+        self._launch.wait()
+        self._launch.report()
+
+    def outputs(self) -> dict[str, Array]:
+        """Copies of the outputs of the last run."""
+        return self._launch.outputs()
+
+    def layers(self) -> tuple[LayerTimes, ...]:
+        """What was noted, in the order in which the layers run.
+
+        Layers overlap on the device, so that their sum may be more than a run takes without the profiler, and the
+        events between them cost time of their own. The first run loads kernels, or compiles them.
+        """
+        known = {layer.name: layer for layer in self._session.engine.layers()}
+        return tuple(
+            LayerTimes(known.get(name, Layer(name, "")), tuple(samples))
+            for name, samples in self._found.items()
+        )
+
+    def close(self) -> None:
+        """Free the context."""
+        self._launch.close()
 
 
 def _profiler(trt: Api, found: dict[str, list[float]]) -> api.IProfiler:

@@ -12,6 +12,7 @@ from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, CnnportError, FeedError, first_line
 from cnnport.runtimes.closing import Closing
 from cnnport.runtimes.cuda import CudaError, Gpu
+from cnnport.runtimes.device_clock import DeviceClock
 from cnnport.runtimes.engine_cache import Slot
 from cnnport.runtimes.feeds import check_feeds
 from cnnport.runtimes.protocol import Array, Tensors
@@ -201,6 +202,13 @@ class TensorRtLaunch:
             for name, each in buffers.items()
         }
 
+    def device_clock(self) -> DeviceClock:
+        """The device's clock on the stream of this launch. Raises ``CudaError``."""
+        self._on_device()
+        inputs = [each.place for name, each in self._buffers.items() if name not in self._outputs]
+        outputs = [self._buffers[name].place for name in self._outputs]
+        return DeviceClock(self._gpu, inputs, lambda: outputs, stream=self._stream)
+
     def place(self, feeds: Tensors) -> None:
         """Copy other feeds of the same shapes to the device."""
         self._on_device()
@@ -289,6 +297,11 @@ class _Buffer:
     address: int
     shape: tuple[int, ...]
     dtype: str
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Address and bytes."""
+        return self.address, int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
 
 
 class _Kernels:

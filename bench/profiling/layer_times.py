@@ -11,29 +11,16 @@ What is left are conversions between float and 8 bits and between layouts, and t
 file.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cnnport.bench.layer_profile import Kernel
-from cnnport.bench.record import Json
+from cnnport.bench.fields import Json
+from cnnport.bench.profiling.kernels import Kernel
+from cnnport.bench.profiling.nodes import FIRST_OF_KERNEL, Nodes
 
 if TYPE_CHECKING:
     import onnx
-
-# In the names that runtimes give to what they made of a node: another layout, another kernel, a copy for one reader,
-# parts of what was one.
-_ADDED = re.compile(r"(_nchwc|_nhwc|_bn|_dq|_bias|_token_\d+|/duplicated|_\d+)$")
-_FUSED = "fused "
-
-# What runtimes put in of their own accord, under such names; one that the file has is found by its exact name.
-_LAYOUT = frozenset({"Reorder", "ReorderInput", "ReorderOutput", "Transpose"})
-
-_CONVERSIONS = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear"})
-
-# Without a kernel of their own, these are in that of what reads them; all others in that of what they read.
-_FIRST_OF_KERNEL = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Pad"})
 
 # Of names, where people read them.
 _TOLD = 4
@@ -135,7 +122,7 @@ def layer_times(
         quantized: The int8 file; weights are not needed.
         quantized_kernels: Of it.
     """
-    floats, integers = _Graph(original.graph), _Graph(quantized.graph)
+    floats, integers = Nodes(original.graph), Nodes(quantized.graph)
     layers = _Layers(floats)
     conversions: dict[str, _Converted] = {}
     covered = {place for kernel in original_kernels for place in floats.found(kernel)}
@@ -174,69 +161,10 @@ class _Converted:
     around: dict[str, None] = field(default_factory=dict)
 
 
-class _Graph:
-    """The nodes of a file by their places, and who writes and reads what."""
-
-    def __init__(self, graph: "onnx.GraphProto") -> None:
-        self.nodes = [node for node in graph.node if node.op_type != "Constant"]
-        constants = {tensor.name for tensor in graph.initializer}
-        self.inputs = {value.name for value in graph.input} - constants
-        self.outputs = {value.name for value in graph.output}
-        self.maker = {name: place for place, node in enumerate(self.nodes) for name in node.output if name}
-        self.readers: dict[str, list[int]] = {}
-        for place, node in enumerate(self.nodes):
-            for name in node.input:
-                self.readers.setdefault(name, []).append(place)
-        # The name of a node comes before that of a value.
-        self.place = {
-            **self.maker,
-            **{node.name: place for place, node in enumerate(self.nodes) if node.name},
-        }
-
-    def name(self, place: int) -> str:
-        """Of a node, or of its first output."""
-        node = self.nodes[place]
-        return node.name or next(iter(node.output), "")
-
-    def converts(self, place: int) -> bool:
-        return self.nodes[place].op_type in _CONVERSIONS
-
-    def found(self, kernel: Kernel) -> list[int]:
-        """The nodes that a kernel is known to run; there may be more."""
-        known = (self._find(name, kernel.operator) for name in kernel.names)
-        return sorted({place for place in known if place is not None})
-
-    def computing(self, kernel: Kernel) -> list[int]:
-        """Those of them that are no conversions; none if it is one itself."""
-        if kernel.operator in _CONVERSIONS:
-            return []
-        return [place for place in self.found(kernel) if not self.converts(place)]
-
-    def kind(self, kernel: Kernel) -> str:
-        """What a kernel that belongs to no layer is called."""
-        if kernel.operator in _CONVERSIONS:
-            return kernel.operator
-        return next((self.nodes[place].op_type for place in self.found(kernel)), kernel.operator)
-
-    def _find(self, name: str, operator: str) -> int | None:
-        name = name.removeprefix(_FUSED)
-        while name not in self.place and operator not in _LAYOUT and (added := _ADDED.search(name)):
-            name = name[: added.start()]
-        return self.place.get(name)
-
-    def before(self, place: int) -> Iterator[int]:
-        """The nodes that write what a node reads."""
-        return (self.maker[name] for name in self.nodes[place].input if name in self.maker)
-
-    def behind(self, place: int) -> Iterator[int]:
-        """The nodes that read what a node writes."""
-        return (reader for name in self.nodes[place].output for reader in self.readers.get(name, ()))
-
-
 class _Layers:
     """Groups of nodes that grow together, with the time of either file."""
 
-    def __init__(self, graph: _Graph) -> None:
+    def __init__(self, graph: Nodes) -> None:
         self._graph = graph
         self._parent = list(range(len(graph.nodes)))
         self._ms: dict[int, list[float]] = {}
@@ -269,11 +197,11 @@ class _Layers:
         return place
 
 
-def _join_covered(graph: _Graph, covered: Iterable[int], layers: _Layers) -> None:
+def _join_covered(graph: Nodes, covered: Iterable[int], layers: _Layers) -> None:
     """Give every node without a kernel to the layer whose kernel must hold it."""
     missing = sorted(set(range(len(graph.nodes))) - set(covered))
     for place in missing:
-        if graph.nodes[place].op_type in _FIRST_OF_KERNEL:
+        if graph.nodes[place].op_type in FIRST_OF_KERNEL:
             readers = [*graph.behind(place)]
             if len(readers) == 1:
                 layers.join(readers[0], place)
@@ -281,7 +209,7 @@ def _join_covered(graph: _Graph, covered: Iterable[int], layers: _Layers) -> Non
             layers.join(before, place)
 
 
-def _partners(integers: _Graph, floats: _Graph) -> dict[int, int]:
+def _partners(integers: Nodes, floats: Nodes) -> dict[int, int]:
     """For nodes of the int8 file that compute, the node of the float file to whose layer they belong."""
     found: dict[int, int] = {}
     for place, node in enumerate(integers.nodes):
@@ -301,7 +229,7 @@ def _partners(integers: _Graph, floats: _Graph) -> dict[int, int]:
     return found
 
 
-def _extended(node: "onnx.NodeProto", floats: _Graph) -> int | None:
+def _extended(node: "onnx.NodeProto", floats: Nodes) -> int | None:
     """The node of the float file whose name, or whose value's name, this one's begins with; the longest."""
     for name in (node.name, *node.output):
         parts = name.split("_")
@@ -323,7 +251,7 @@ def _nearest(start: int, step: Callable[[int], Iterator[int]], known: Mapping[in
     return None
 
 
-def _around(graph: _Graph, place: int, run: Mapping[int, Kernel]) -> Iterator[str]:
+def _around(graph: Nodes, place: int, run: Mapping[int, Kernel]) -> Iterator[str]:
     """What is computed in float beside a conversion: names of nodes, inputs and outputs."""
     if not graph.converts(place):
         # A runtime's own, which it calls by the node that it is for.

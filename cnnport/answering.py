@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable
 from typing import IO, NoReturn
 
-from cnnport.bench.record import Json
 from cnnport.errors import CnnportError
+from cnnport.process import Json
 
 _PR_SET_PDEATHSIG = 1
 _REASON_LENGTH = 300

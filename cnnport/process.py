@@ -1,7 +1,8 @@
 """Questions to a fresh process, one or a conversation: JSON in, JSON out, and whatever goes wrong as data.
 
 Several runtimes in one process would disturb each other (idle thread pools keep spinning, memory is shared, a
-crash takes all), so everything that is measured runs in a process that does nothing else and then ends.
+crash takes all), so everything that is measured, and everything that is held against something else, runs in a
+process that does nothing else and then ends.
 """
 
 import contextlib
@@ -16,11 +17,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self, TypeAlias
 
-from cnnport.bench.record import Json
-
-WORKER = "cnnport.bench.worker"
+Json: TypeAlias = dict[str, Any]
+"""An object as JSON has it."""
 
 # What the thread pools under the runtimes and under NumPy ask for their size.
 _THREAD_VARIABLES = (
@@ -42,7 +42,7 @@ class Failure:
 
     Attributes:
         reason: In one line.
-        exit_code: As of ``Skipped``.
+        exit_code: What a command ends with that asked for this alone.
     """
 
     reason: str
@@ -54,7 +54,7 @@ def command_of(module: str) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", module)
 
 
-def ask(command: Sequence[str], question: Json, *, threads: int, timeout_s: float) -> Json | Failure:
+def ask(command: Sequence[str], question: Json, *, threads: int | None, timeout_s: float) -> Json | Failure:
     """Start a process, hand it one JSON object on standard input and read one from its standard output.
 
     The process gets a group of its own, so that a terminal's Ctrl-C reaches only this process; when this call
@@ -63,7 +63,8 @@ def ask(command: Sequence[str], question: Json, *, threads: int, timeout_s: floa
     Args:
         command: Program and arguments.
         question: Gets the field ``parent``, this process's id, so that the other can end with it.
-        threads: What the thread pools of libraries are told by environment variables.
+        threads: What the thread pools of libraries are told by environment variables; None leaves these as they
+            are.
         timeout_s: Seconds until the process is given up.
 
     Returns:
@@ -85,7 +86,7 @@ def ask(command: Sequence[str], question: Json, *, threads: int, timeout_s: floa
 class Conversation:
     """A process that is asked one thing after another, a line each way; see ``answering.answer_all_with``."""
 
-    def __init__(self, command: Sequence[str], *, threads: int, timeout_s: float) -> None:
+    def __init__(self, command: Sequence[str], *, threads: int | None, timeout_s: float) -> None:
         """Start the process; arguments as of ``ask``, the time being that of each answer."""
         self._timeout_s = timeout_s
         self._last_words = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the conversation
@@ -136,7 +137,7 @@ class Conversation:
         self._last_words.close()
 
 
-def _start(command: Sequence[str], threads: int, last_words: IO[bytes]) -> "subprocess.Popen[bytes]":
+def _start(command: Sequence[str], threads: int | None, last_words: IO[bytes]) -> "subprocess.Popen[bytes]":
     # Standard error goes to a file: reading a pipe would wake this process while the other one measures.
     return subprocess.Popen(
         command,
@@ -152,10 +153,11 @@ def _late(timeout_s: float) -> Failure:
     return Failure(f"no answer within {timeout_s:g} s, so the process was stopped")
 
 
-def _environment(threads: int) -> dict[str, str]:
+def _environment(threads: int | None) -> dict[str, str]:
     """This process's variables, its import path, and the sizes of thread pools."""
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)  # noqa: PTH109 - a string is wanted
-    return {**os.environ, "PYTHONPATH": path, **dict.fromkeys(_THREAD_VARIABLES, str(threads))}
+    sizes = {} if threads is None else dict.fromkeys(_THREAD_VARIABLES, str(threads))
+    return {**os.environ, "PYTHONPATH": path, **sizes}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
