@@ -128,7 +128,7 @@ def quantize_file(
     artifact = read_artifact(source)
     _check_floats(artifact)
     samples = open_samples(calibration, artifact)
-    judged, is_held_out = _judged_samples(samples)
+    judged, is_held_out = judged_samples(samples)
     with tempfile.TemporaryDirectory(prefix="cnnport-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         # Under the name of the file that comes of it, which is what notes call it.
@@ -211,7 +211,7 @@ def _check_floats(artifact: Artifact) -> None:
         raise ArtifactError(f"{artifact.path} is in {artifact.precision}: int8 starts from the float32 file")
 
 
-def _judged_samples(samples: Samples) -> tuple[Samples, bool]:
+def judged_samples(samples: Samples) -> tuple[Samples, bool]:
     """Those that decide, and whether they are others than those that ranges are found on."""
     others = samples.others(_NOISE_COUNT if samples.is_random else _JUDGED_COUNT)
     if others is not None and len(others) >= min(_FEWEST_OTHERS, len(samples)):
