@@ -75,7 +75,7 @@ def classify(
     spec = artifact.inputs[0]
     size = _BATCH if spec.dynamic_batch else int(spec.shape[0])
     with require_runtime(runtime).open(artifact, options or Options()) as session:
-        scores = _scores(artifact)
+        scores = scores_output(artifact)
         for start in range(0, len(images), size):
             yield from _batch(session, images[start : start + size], size, scores, preprocess, labels, top)
 
@@ -104,12 +104,12 @@ def _batch(
         padding = 0 if spec.dynamic_batch else size - len(arrays)
         feed = np.stack([*arrays, *[arrays[-1]] * padding]).astype(spec.dtype)
         answers = np.asarray(session.run({spec.name: feed})[scores], dtype=np.float64)
-        rows = (_probabilities(row, scores) for row in answers.reshape(len(feed), -1))
+        rows = (probabilities(row, scores) for row in answers.reshape(len(feed), -1))
     for path, problem in zip(paths, errors, strict=True):
         yield Classified(path, (), problem) if problem else Classified(path, _best(next(rows), labels, top))
 
 
-def _probabilities(scores: NDArray[np.float64], output: str) -> NDArray[np.float64]:
+def probabilities(scores: NDArray[np.float64], output: str) -> NDArray[np.float64]:
     """The softmax of logits; a capsule network's lengths, and what a file's own Softmax made, as they are."""
     is_softmax = scores.min() >= 0 and len(scores) > 1 and abs(scores.sum() - 1) < _ROUNDED_SUM
     if output == "lengths" or is_softmax:
@@ -126,8 +126,12 @@ def _best(probabilities: NDArray[np.float64], labels: tuple[str, ...] | None, to
     )
 
 
-def _scores(artifact: Artifact) -> str:
-    """The output with a score for each class: ``logits`` beside others, otherwise the first."""
+def scores_output(artifact: Artifact) -> str:
+    """The output with a score for each class: ``logits`` beside others, otherwise the first.
+
+    Raises:
+        ArtifactError: If it gives a map of scores.
+    """
     chosen = next((spec for spec in artifact.outputs if spec.name == "logits"), artifact.outputs[0])
     if any(size != 1 for size in chosen.shape[2:]):
         raise ArtifactError(

@@ -103,6 +103,26 @@ def preprocess_image(image: Image.Image | str | Path, preprocess: Preprocess) ->
         ImageError: As ``read_image``; also if the picture is so long and narrow that it would have more than
             ``MAX_PIXELS`` while it is resized.
     """
+    picture = resize_image(image, preprocess)
+    height, width = preprocess.size
+    left, top = centre(picture.size, (width, height))
+    # What lies outside the picture comes out as zero, which is the padding that is wanted.
+    return normalise(picture.crop((left, top, left + width, top + height)), preprocess)
+
+
+def resize_image(image: Image.Image | str | Path, preprocess: Preprocess) -> Image.Image:
+    """The first part of ``preprocess_image``: opaque, in the network's colours, resized, and not yet cropped.
+
+    Args:
+        image: As for ``preprocess_image``.
+        preprocess: What to do.
+
+    Returns:
+        An image of mode ``RGB`` or ``L``.
+
+    Raises:
+        ImageError: As ``preprocess_image``.
+    """
     if isinstance(image, Image.Image):
         name = _printable(getattr(image, "filename", "") or "the image")
         _check_size(name, image.size)
@@ -112,7 +132,6 @@ def preprocess_image(image: Image.Image | str | Path, preprocess: Preprocess) ->
         name = _printable(image)
         picture = read_image(image, preprocess)
 
-    height, width = preprocess.size
     resized = _resized_size(picture.size, preprocess)
     # Pillow scales the rows first: in between, the picture is as wide as the result and as high as before.
     if resized[0] * max(resized[1], picture.height) > MAX_PIXELS:
@@ -121,14 +140,33 @@ def preprocess_image(image: Image.Image | str | Path, preprocess: Preprocess) ->
             f"{resized[0]} x {resized[1]} within {MAX_PIXELS:,}"
         )
     with _reading(name):
-        picture = picture.resize(resized, _FILTERS[preprocess.interpolation])
-        left, top = _crop_start(picture.width, width), _crop_start(picture.height, height)
-        # What lies outside the picture comes out as zero, which is the padding that is wanted.
-        picture = picture.crop((left, top, left + width, top + height))
+        return picture.resize(resized, _FILTERS[preprocess.interpolation])
 
-    pixels = np.asarray(picture, np.float32).reshape(height, width, preprocess.channels).transpose(2, 0, 1)
-    mean, std = (np.array(values, np.float32)[:, None, None] for values in (preprocess.mean, preprocess.std))
-    return np.ascontiguousarray((pixels / np.float32(255) - mean) / std)
+
+def normalise(picture: Image.Image, preprocess: Preprocess) -> NDArray[np.float32]:
+    """The last part of ``preprocess_image``: a picture of any size, scaled to 0..1 and normalised.
+
+    Args:
+        picture: Of the mode that ``preprocess`` wants.
+        preprocess: Its mean and standard deviation.
+
+    Returns:
+        channels x height x width, float32.
+    """
+    pixels = np.asarray(picture).reshape(picture.height, picture.width, preprocess.channels)
+    result = np.empty((preprocess.channels, picture.height, picture.width), np.float32)
+    # Channel by channel and in place: several times as fast as one expression, and the same to the bit.
+    for channel, (mean, std) in enumerate(zip(preprocess.mean, preprocess.std, strict=True)):
+        plane = result[channel]
+        np.divide(pixels[:, :, channel], np.float32(255), out=plane)
+        plane -= np.float32(mean)
+        plane /= np.float32(std)
+    return result
+
+
+def centre(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """Where ``preprocess_image`` begins its crop: left and top, of a picture's width and height and the crop's."""
+    return _crop_start(size[0], crop[0]), _crop_start(size[1], crop[1])
 
 
 def load_batch(paths: Sequence[str | Path], preprocess: Preprocess) -> NDArray[np.float32]:

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from cnnport.classify import _probabilities
+from cnnport.classify import probabilities
 
 
 def test_logits_become_probabilities() -> None:
-    found = _probabilities(np.array([1000.0, 1001.0, -1000.0]), "logits")
+    found = probabilities(np.array([1000.0, 1001.0, -1000.0]), "logits")
     np.testing.assert_allclose(found, [1 / (1 + np.e), np.e / (1 + np.e), 0], atol=1e-12)
 
 
@@ -17,12 +17,12 @@ def test_logits_become_probabilities() -> None:
     ids=["softmax", "lengths"],
 )
 def test_probabilities_stay(scores: list[float], output: str) -> None:
-    assert _probabilities(np.array(scores), output).tolist() == scores
+    assert probabilities(np.array(scores), output).tolist() == scores
 
 
 @pytest.mark.parametrize("scores", [[0.7, 0.4, -0.1], [0.7, 0.2, 0.2], [1.0]])
 def test_what_only_looks_like_probabilities(scores: list[float]) -> None:
-    found = _probabilities(np.array(scores), "logits")
+    found = probabilities(np.array(scores), "logits")
     assert found.sum() == pytest.approx(1)
     if len(scores) > 1:
         assert found.tolist() != scores

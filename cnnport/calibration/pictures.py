@@ -51,12 +51,12 @@ class PictureFolder:
             CnnportError: If there is no such folder, or no picture in it.
             ArtifactError: If the network does not take pictures.
         """
-        found = list(_pictures(folder))
+        found = list(pictures_below(folder))
         if not found:
             raise CnnportError(
                 f"{folder} has no pictures: files that end in {', '.join(sorted(SUFFIXES))} are looked for"
             )
-        self._input, self._preprocess = _picture_input(artifact)
+        self._input, self._preprocess = picture_input(artifact)
         self._folder, self._artifact, self._seed, self._skip = folder, artifact, seed, skip
         self._chosen = balanced(
             found,
@@ -114,7 +114,7 @@ class DigitSamples:
             CnnportError: If scikit-learn, which ships them, is missing.
             ArtifactError: If the network does not take pictures.
         """
-        self._input, self._preprocess = _picture_input(artifact)
+        self._input, self._preprocess = picture_input(artifact)
         digits = load_digits()
         self._artifact, self._skip = artifact, skip
         self._images, self._labels = digits.train_images, digits.train_labels
@@ -160,27 +160,39 @@ def _feed(spec: tuple[str, str], pixels: NDArray[np.float32]) -> Feeds:
     return {name: pixels[None].astype(dtype, copy=False)}
 
 
-def _picture_input(artifact: Artifact) -> tuple[tuple[str, str], Preprocess]:
-    """Name and type of the one input, and what it wants done to pictures. Raises ``ArtifactError``."""
+def picture_input(
+    artifact: Artifact,
+    given: Preprocess | None = None,
+    *,
+    otherwise: str = "calibrate it with .npy or .npz files of what it takes, or with random:N",
+) -> tuple[tuple[str, str], Preprocess]:
+    """Name and type of the one input, and what it wants done to pictures.
+
+    Args:
+        artifact: The network.
+        given: What is to be done to pictures, whatever the file says.
+        otherwise: What its user may do where it takes no pictures.
+
+    Raises:
+        ArtifactError: If it takes none, or others than they are prepared as.
+    """
     specs = at_native_size(artifact).inputs
     if len(specs) != 1 or len(specs[0].shape) != 4 or not specs[0].dtype.startswith("float"):
         inputs = ", ".join(map(str, specs)) or "none"
         raise ArtifactError(
-            f"{artifact.path} does not take a batch of images: its inputs are {inputs}\n"
-            "calibrate it with .npz files that have an array for each input, or with random:N"
+            f"{artifact.path} does not take a batch of images: its inputs are {inputs}\n{otherwise}"
         )
     spec = specs[0]
-    preprocess = preprocess_of(artifact)
+    preprocess = given or preprocess_of(artifact)
     channels = spec.shape[1]
     if isinstance(channels, int) and channels != (preprocess.channels if preprocess else 3):
         wants = f"{artifact.path} takes {channels} channel{'s' * (channels != 1)}"
-        has = (
-            f"pictures are prepared with {preprocess.channels}"
+        text = (
+            f"{wants}, but its pictures are prepared with {preprocess.channels}"
             if preprocess
-            else "does not say how to prepare"
+            else f"{wants} and does not say how to prepare pictures for it"
         )
-        text = f"{wants}, but its {has}" if preprocess else f"{wants} and {has} pictures for it"
-        raise ArtifactError(f"{text}: calibrate it with .npy files of what it takes, or with random:N")
+        raise ArtifactError(f"{text}: {otherwise}")
     preprocess = preprocess or assumed_preprocess(artifact)
     for size, made in zip(spec.shape[2:], preprocess.size, strict=True):
         if isinstance(size, int) and size != made:
@@ -192,7 +204,7 @@ def _picture_input(artifact: Artifact) -> tuple[tuple[str, str], Preprocess]:
     return (spec.name, spec.dtype), preprocess
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def pictures_below(folder: Path) -> Iterator[Path]:
     """All pictures below a folder, relative to it. Raises ``CnnportError``."""
     if not folder.is_dir():
         raise CnnportError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
