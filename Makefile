@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train golden zoo fuzz bench-graphs benchmarks bench-gpu bench-quantized soak trt-check clean
+.PHONY: demo test lint types check train golden zoo fuzz bench-graphs benchmarks parity bench-evaluation bench-gate bench-gpu bench-quantized soak trt-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -62,6 +62,18 @@ fuzz: $(VENV)/dev.done
 # Hours on two cores, and a quiet machine; goes on where it stopped, and leaves its result in docs/ and bench/results/.
 bench-graphs: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.bench.studies.graphs
+
+# Hours: trained networks and representatives, every runtime and precision against PyTorch, which docs/parity.md shows.
+parity: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.studies.parity docs
+
+# Likewise: what evaluating 10,000 pictures costs beside decoding and running them, and that a killed run comes out the same.
+bench-evaluation: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.studies.evaluation
+
+# Half an hour on a quiet machine: how often the regression gate errs, with and without a planted slowdown.
+bench-gate: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.bench.studies.gate
 
 # Likewise: every way to run a network, side by side, which docs/benchmarks.md shows.
 benchmarks: $(VENV)/dev.done

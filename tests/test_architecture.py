@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 # From the lowest layer to the highest. A package stands for all of its modules.
 LAYERS = (
-    ("_version", "errors", "files", "memory", "artifact", "preprocess", "data"),
+    ("_version", "errors", "files", "memory", "process", "answering", "artifact", "preprocess", "data"),
     (
         "registry",
         "documents",
@@ -57,6 +57,7 @@ LAYERS = (
         "classify",
         "calibration",
         "quantization",
+        "evaluation",
         "store",
         "digest",
         "original",
@@ -64,6 +65,8 @@ LAYERS = (
         "other_weights",
         "verified_passes",
         "optimize_file",
+        "agreement",
+        "testing",
     ),
     ("bench",),
     ("cli", "__main__"),

@@ -10,7 +10,23 @@ from typing import Annotated, NoReturn
 import typer
 
 from cnnport._version import __version__
-from cnnport.cli import bench, build, doctor, export, info, listing, optimize, quantize, run, verify
+from cnnport.cli import (
+    bench,
+    build,
+    doctor,
+    evaluate,
+    export,
+    info,
+    listing,
+    optimize,
+    parity,
+    profile,
+    quantize,
+    report,
+    run,
+    tune,
+    verify,
+)
 from cnnport.cli.console import error as print_error
 from cnnport.cli.console import settings
 from cnnport.errors import CnnportError, first_line
@@ -35,6 +51,11 @@ app.command("quantize")(quantize.quantize)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("profile")(profile.profile)
+app.command("parity")(parity.parity)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("tune")(tune.tune)
 app.command("build")(build.build)
 app.command("doctor")(doctor.doctor)
 
