@@ -28,8 +28,9 @@ demo: $(VENV)/demo.done
 	$(BIN)/cnnport verify $(DEMO)/shufflenet_v2.onnx
 	$(BIN)/cnnport bench $(DEMO)/lenet5.onnx $(DEMO)/shufflenet_v2.onnx
 
+# A process for each core, and so one thread in each; files stay together, for what they share is made once.
 test: $(VENV)/dev.done
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/dev.done
 	$(BIN)/ruff check .
