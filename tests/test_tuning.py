@@ -16,7 +16,7 @@ from cnnport.bench.tuning import Candidate, Tuned, Variant, Wishes, as_markdown,
 from cnnport.bench.tuning.accuracy import Accuracy
 from cnnport.bench.tuning.deciding import winner_of
 from cnnport.bench.tuning.offers import OFFERS, candidates_of, plain_of, threads_of, variants_of
-from cnnport.bench.tuning.racing import Race, Stage, race
+from cnnport.bench.tuning.racing import MOST_ROUNDS, Race, Stage, race
 from cnnport.bench.tuning.state import State
 from cnnport.bench.tuning.writing import KEY, tuned_for, write_winner
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, OutputError
@@ -103,20 +103,24 @@ Latencies = dict[str, float]
 def racing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
     """Races that last no time: latencies in ms by the beginning of a candidate's name; gives the groups that ran."""
 
-    def give(latencies: Latencies, *, die_at: int | None = None) -> list[list[str]]:
+    def give(latencies: Latencies, *, die_at: int | None = None, noisy: range = range(0)) -> list[list[str]]:
         groups: list[list[str]] = []
 
         def fake(plain: Candidate, group: Sequence[Candidate], _files: Any, stage: Stage, **_: Any) -> Any:
             if die_at == len(groups):
                 raise KeyboardInterrupt
+            scatter = 0.3 if len(groups) in noisy else 0.0
             groups.append([each.name for each in group])
-            return {
-                each.name: raced(
-                    next((ms for name, ms in latencies.items() if each.name.startswith(name)), 1.0),
-                    stage=stage.name,
+
+            def one(name: str) -> Race:
+                told = [ms for start, ms in latencies.items() if name.startswith(start)]
+                return (
+                    raced(told[0], scatter=scatter, stage=stage.name)
+                    if told
+                    else raced(1.0, stage=stage.name)
                 )
-                for each in (plain, *group)
-            }
+
+            return {each.name: one(each.name) for each in (plain, *group)}
 
         monkeypatch.setattr(search, "race", fake)
         return groups
@@ -220,6 +224,25 @@ def test_a_killed_search_goes_on(lenet: Artifact, tmp_path: Path, racing, buildi
     rebuilt = building()
     tune(replace(WISHES, max_drop=1.0), lenet, tmp_path / "a.tune")
     assert rebuilt == ["ort.int8"]
+
+
+def test_the_final_goes_on_while_noise_hides_the_winner(lenet: Artifact, tmp_path: Path, racing, building):
+    """Four groups run before the final; of that, the first rounds scatter by a third."""
+    building()
+    latencies = {"ort.fp32": 0.95}
+    quiet = racing(latencies)
+    assert tune(WISHES, lenet, tmp_path / "a.tune").winner.variant == Variant("ort", "fp32")
+    final = len(quiet) - 1
+    noisy = racing(latencies, noisy=range(final, final + 2))
+    done = tune(WISHES, lenet, tmp_path / "b.tune")
+    assert done.winner.variant == Variant("ort", "fp32")
+    assert len(noisy) > len(quiet)
+    assert len(done.races[done.winner.name].own_s) == 5 * (len(noisy) - final)
+    # A machine that is never quiet ends it too, and the plain one stays.
+    endless = racing(latencies, noisy=range(final, 1000))
+    done = tune(WISHES, lenet, tmp_path / "c.tune")
+    assert done.winner.variant == Variant("portable", "fp32")
+    assert MOST_ROUNDS <= 5 * (len(endless) - final) < MOST_ROUNDS + 5
 
 
 def test_a_budget_that_is_used_up_gives_the_best_so_far(lenet: Artifact, tmp_path: Path, racing, building):

@@ -39,6 +39,9 @@ STAGES = (Stage("screening", 2, 0.15, 6), Stage("second round", 4, 0.3, 4), Stag
 """From many for a moment to few for long. Processes count more than seconds in each: a small network's latency
 differs by a fifth from one process to the next, and hardly within one."""
 
+MOST_ROUNDS = 36
+"""Of the final, which goes on while noise does not let it be told who is faster."""
+
 
 @dataclass(frozen=True)
 class Race:
@@ -80,6 +83,10 @@ class Race:
             return self.speedup / other.speedup, None
         pairs = list(zip(self.own_s, other.own_s, strict=True))
         return median(_ratios(self.own_s, other.own_s)), paired_ratio_interval(pairs, "p50")
+
+    def plus(self, more: "Race") -> "Race":
+        """This race and further rounds of it."""
+        return Race(self.stage, (*self.plain_s, *more.plain_s), (*self.own_s, *more.own_s))
 
     def to_json(self) -> Json:
         """As plain JSON values."""

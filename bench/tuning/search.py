@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnport.artifact import Artifact
-from cnnport.bench.environment import read_environment
 from cnnport.bench.record import Json
 from cnnport.bench.tuning.accuracy import Accuracy, AccuracyCheck
 from cnnport.bench.tuning.building import (
@@ -20,6 +19,8 @@ from cnnport.bench.tuning.building import (
 )
 from cnnport.bench.tuning.candidate import PRECISIONS, Candidate, Variant
 from cnnport.bench.tuning.deciding import winner_of
+from cnnport.bench.tuning.identity import identity_of
+from cnnport.bench.tuning.notes import notes_of
 from cnnport.bench.tuning.offers import (
     BASE,
     Offer,
@@ -29,7 +30,7 @@ from cnnport.bench.tuning.offers import (
     threads_of,
     variants_of,
 )
-from cnnport.bench.tuning.racing import STAGES, Race, Stage, groups_of, race, why_not
+from cnnport.bench.tuning.racing import MOST_ROUNDS, STAGES, Race, Stage, groups_of, race, why_not
 from cnnport.bench.tuning.state import State
 from cnnport.bench.tuning.tuned import Tuned, Wishes
 from cnnport.errors import ArtifactError, CnnportError
@@ -90,7 +91,7 @@ class _Search:
         self._source = Source(wishes.model, base, weights)
         on_step("float answers")
         self._check = AccuracyCheck(base, wishes.calibration, wishes.max_drop)
-        self._state = State(folder, self._identity())
+        self._state = State(folder, identity_of(wishes, self._source, self._check.key, self._plain))
         self._candidates: dict[str, Candidate] = {}
         self._outcomes: dict[str, str] = {}
         self._files: dict[str, Artifact] = {}
@@ -131,6 +132,7 @@ class _Search:
             self._race(left, stage)
             if stage is not STAGES[-1]:
                 left = self._going_on(left, stage)
+        self._settle(left)
 
     def _build(self, variant: Variant) -> None:
         """Make a file, or note why it cannot be made; once."""
@@ -215,6 +217,32 @@ class _Search:
                         self._state.failed[name] = " ".join(each.split())
                     else:
                         done[name] = each.to_json()
+
+    def _settle(self, finalists: Sequence[Candidate]) -> None:
+        """Race on while one of them looks faster than the winner, and noise does not let it be told."""
+        stage = STAGES[-1]
+        done = self._state.raced[stage.name]
+        while self._is_open(finalists):
+            left = [each for each in finalists if each.name not in self._state.failed]
+            with self._step(f"{stage.name} goes on, {', '.join(each.name for each in left)}"):
+                found = race(self._plain, left, self._files, stage, batch=self._wishes.batch)
+                for name, each in found.items():
+                    if isinstance(each, str):
+                        self._state.failed[name] = " ".join(each.split())
+                    else:
+                        done[name] = Race.from_json(stage.name, done[name]).plus(each).to_json()
+
+    def _is_open(self, finalists: Sequence[Candidate]) -> bool:
+        races, winner = self._races(), self._winner()[0]
+        held = races[winner.name]
+        # Each stage begins with the plain one's turns, so its record is as long as the final was.
+        if len(races[self._plain.name].plain_s) >= MOST_ROUNDS or held.stage != STAGES[-1].name:
+            return False
+        return any(
+            races[each.name].against(held)[0] > 1
+            for each in finalists
+            if each.name != winner.name and each.name not in self._state.failed
+        )
 
     def _going_on(self, raced: Sequence[Candidate], stage: Stage) -> list[Candidate]:
         """The fastest that are accurate enough: half of them, and no fewer than the stage says."""
@@ -302,7 +330,7 @@ class _Search:
             is_complete=is_complete,
             is_resumed=self._state.is_resumed,
             spent_s=self._state.spent_s,
-            notes=tuple(self._notes(is_complete)),
+            notes=tuple(notes_of(self._wishes, self._check, self._state, is_complete=is_complete)),
         )
 
     def _left_over(self, name: str) -> str:
@@ -314,23 +342,6 @@ class _Search:
             return "not faster than the winner by more than noise, or slower"
         return "left behind when the time was used up"
 
-    def _notes(self, is_complete: bool) -> Iterator[str]:
-        if self._check.is_noise:
-            yield "judged on random inputs: nothing follows from it about accuracy; --calibration takes real ones"
-        elif not self._check.counts_classes:
-            yield (
-                "the network gives no classes, or one for all samples, so no points can be counted: candidates "
-                "were held to its outputs"
-            )
-        if not is_complete:
-            yield (
-                f"the budget of {self._wishes.budget_s:g} s is used up: this is the best so far; the same command "
-                "with a larger --budget goes on"
-            )
-        for name, row in self._state.built.items():
-            if "problem" in row:
-                yield f"{name} was not made: {row['problem']}"
-
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:
         """One step: begun only while there is time, saved when it is finished."""
@@ -341,23 +352,6 @@ class _Search:
         yield
         self._state.spent_s += time.monotonic() - started
         self._state.save()
-
-    def _identity(self) -> Json:
-        """What steps depend on: another network, machine or version is another search."""
-        environment = read_environment()
-        return {
-            "model": self._wishes.model if not self._source.is_file else "",
-            "base": self._base.sha256,
-            "weights": self._source.weights,
-            "samples": self._check.key,
-            "calibration": self._wishes.calibration,
-            "max_drop": self._wishes.max_drop,
-            "batch": self._wishes.batch,
-            "plain": self._plain.name,
-            "cpu": environment.cpu_model,
-            "cpus": list(environment.cpus_allowed),
-            "packages": dict(environment.packages),
-        }
 
 
 def _data_of(path: Path) -> str:
