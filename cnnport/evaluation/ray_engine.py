@@ -60,7 +60,7 @@ def answers(
     per_batch = pictures_per_batch(networks[0], rows)
     at_once = max(1, _VIEWS_PER_TASK // max(rows, networks[0].protocol.views))
     with _connected(address):
-        needs = _needs(networks, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        needs = _needs(networks, ray.cluster_resources())
         task = ray.remote(_serve).options(
             num_cpus=needs.cpus,
             num_gpus=needs.gpus,
