@@ -53,7 +53,7 @@ golden: $(VENV)/dev.done
 
 # Hours on two cores; goes on where it stopped, and leaves its result in docs/.
 zoo: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.zoo docs
+	$(BIN)/python -m cnnport.measuring.studies.zoo docs
 
 # An hour or so on two cores: random networks, and the onnx package's own cases, through every pass.
 fuzz: $(VENV)/dev.done
@@ -62,32 +62,32 @@ fuzz: $(VENV)/dev.done
 
 # Hours on two cores, and a quiet machine; goes on where it stopped, and leaves its result in docs/ and bench/results/.
 bench-graphs: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.graphs
+	$(BIN)/python -m cnnport.measuring.studies.graphs
 
 # Hours: trained networks and representatives, every runtime and precision against PyTorch, which docs/parity.md shows.
 parity: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.parity docs
+	$(BIN)/python -m cnnport.measuring.studies.parity docs
 
 # Likewise: what evaluating 10,000 pictures costs beside decoding and running them, and that a killed run comes out the same.
 bench-evaluation: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.evaluation
+	$(BIN)/python -m cnnport.measuring.studies.evaluation
 
 # Half an hour on a quiet machine: how often the regression gate errs, with and without a planted slowdown.
 bench-gate: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.gate
+	$(BIN)/python -m cnnport.measuring.studies.gate
 
 # Likewise: every way to run a network, side by side, which docs/benchmarks.md shows.
 benchmarks: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.benchmarks
+	$(BIN)/python -m cnnport.measuring.studies.benchmarks
 
 # Likewise: accuracy of the trained networks at every precision, and int8 against float32 and others' int8.
 bench-quantized: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.quantized docs
-	$(BIN)/python -m cnnport.bench.studies.calibration_cost
+	$(BIN)/python -m cnnport.measuring.studies.quantized docs
+	$(BIN)/python -m cnnport.measuring.studies.calibration_cost
 
 # On a machine with an NVIDIA GPU: conformance, parity and latency of every runtime on it.
 bench-gpu: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.gpu --out bench/results/gpu.json --files build/gpu --export
+	$(BIN)/python -m cnnport.measuring.studies.gpu --out bench/results/gpu.json --files build/gpu --export
 
 # A thousand sessions opened, run and closed; the resident set must not grow.
 soak: $(VENV)/dev.done
@@ -98,8 +98,8 @@ soak: $(VENV)/dev.done
 
 # Whether TensorRT-RTX builds the ImageNet-size networks of the zoo; needs no GPU; hours, goes on where it stopped.
 trt-check: $(VENV)/dev.done
-	$(BIN)/python -m cnnport.bench.studies.trt_check docs
-	$(BIN)/python -m cnnport.bench.studies.trt_check docs --precision fp16 --precision int8
+	$(BIN)/python -m cnnport.measuring.studies.trt_check docs
+	$(BIN)/python -m cnnport.measuring.studies.trt_check docs --precision fp16 --precision int8
 
 clean:
 	rm -rf $(VENV) $(DEMO) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

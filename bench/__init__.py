@@ -5,13 +5,13 @@ do. The parts that processes share import nothing but the standard library, so t
 before anything starts a thread.
 """
 
-from cnnport.bench.case import Case, make_cases
-from cnnport.bench.cautions import Caution, Code, cautions
-from cnnport.bench.comparison import Comparison, Verdict
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.journal import Journal, journal_path
-from cnnport.bench.measure import measure
-from cnnport.bench.record import (
+from cnnport.measuring.case import Case, make_cases
+from cnnport.measuring.cautions import Caution, Code, cautions
+from cnnport.measuring.comparison import Comparison, Verdict
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.journal import Journal, journal_path
+from cnnport.measuring.measure import measure
+from cnnport.measuring.record import (
     Environment,
     Measurement,
     Method,
@@ -22,7 +22,7 @@ from cnnport.bench.record import (
     json_text,
     read_results,
 )
-from cnnport.bench.report import (
+from cnnport.measuring.report import (
     check_format,
     csv_text,
     environment_lines,
@@ -30,7 +30,7 @@ from cnnport.bench.report import (
     render,
     write_results,
 )
-from cnnport.bench.run import Progress, bench
+from cnnport.measuring.run import Progress, bench
 
 __all__ = [
     "Case",

@@ -6,9 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cnnport.artifact import Artifact, TensorSpec
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.record import Json, Skipped
 from cnnport.errors import CnnportError
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.record import Json, Skipped
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from cnnport.bench.case import title
-from cnnport.bench.comparison import Verdict
-from cnnport.bench.fields import Json
-from cnnport.bench.measurement import CUDA_EVENTS, Measurement
-from cnnport.bench.stability import (
+from cnnport.measuring.case import title
+from cnnport.measuring.comparison import Verdict
+from cnnport.measuring.fields import Json
+from cnnport.measuring.measurement import CUDA_EVENTS, Measurement
+from cnnport.measuring.stability import (
     BUSY_LOAD,
     DRIFT,
     ENOUGH_SAMPLES,
@@ -25,7 +25,7 @@ from cnnport.bench.stability import (
 )
 
 if TYPE_CHECKING:
-    from cnnport.bench.record import Results
+    from cnnport.measuring.record import Results
 
 
 class Code(StrEnum):

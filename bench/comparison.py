@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 
-from cnnport.bench.fields import Json, RecordError, count, number, take
+from cnnport.measuring.fields import Json, RecordError, count, number, take
 
 
 class Verdict(StrEnum):

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from cnnport.bench.cpus import allowed_cpus, cores_of, cpu_quota, read_line
-from cnnport.bench.record import Environment
+from cnnport.measuring.cpus import allowed_cpus, cores_of, cpu_quota, read_line
+from cnnport.measuring.record import Environment
 
 PACKAGES = (
     "cnnport",

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import IO
 
-from cnnport.bench.fields import Json
 from cnnport.errors import CnnportError, OutputError
+from cnnport.measuring.fields import Json
 
 _FORMAT = 1
 

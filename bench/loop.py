@@ -7,9 +7,9 @@ from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from cnnport.bench.fields import Json
-from cnnport.bench.measure import measure, measure_concurrently, measure_on_device, warm_up
-from cnnport.bench.measurement import CUDA_EVENTS, WALL, Warmup
+from cnnport.measuring.fields import Json
+from cnnport.measuring.measure import measure, measure_concurrently, measure_on_device, warm_up
+from cnnport.measuring.measurement import CUDA_EVENTS, WALL, Warmup
 
 if TYPE_CHECKING:
     from cnnport.runtimes.device_clock import DeviceClock

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.measurement import Warmup
+from cnnport.measuring.measurement import Warmup
 
 if TYPE_CHECKING:
     from cnnport.runtimes.device_clock import DeviceClock

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import median
 
-from cnnport.bench.fields import Json, RecordError, count, number, rows, take, texts
-from cnnport.bench.rounds import Round, Warmup
-from cnnport.bench.statistics import Interval, interval_of, percentile
+from cnnport.measuring.fields import Json, RecordError, count, number, rows, take, texts
+from cnnport.measuring.rounds import Round, Warmup
+from cnnport.measuring.statistics import Interval, interval_of, percentile
 
 __all__ = ["CUDA_EVENTS", "PERCENTILES", "WALL", "Measurement", "Round", "Warmup"]
 

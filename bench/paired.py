@@ -13,11 +13,11 @@ from pathlib import Path
 from statistics import median
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import Case, make_cases
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json, percentile
-from cnnport.bench.run import question_of, unfit
 from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
+from cnnport.measuring.case import Case, make_cases
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json, percentile
+from cnnport.measuring.run import question_of, unfit
 from cnnport.process import Conversation, Failure, command_of
 
 TURNS = 4
@@ -149,7 +149,9 @@ def measure_cases_in_turn(
                     tell(cases[place].artifact.path, number * len(cases) + turn, rounds * len(cases))
                 asked[place] = stack.enter_context(
                     Conversation(
-                        command_of("cnnport.bench.turns"), threads=cases[place].threads, timeout_s=_TIMEOUT_S
+                        command_of("cnnport.measuring.turns"),
+                        threads=cases[place].threads,
+                        timeout_s=_TIMEOUT_S,
                     )
                 )
                 _answered(cases[place], asked[place].ask(question_of(cases[place], warmup_s, 0.0, 1)))

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cnnport.bench.comparison import Comparison
-from cnnport.bench.fields import Json, RecordError, count, number, optional_number, rows, take, texts
-from cnnport.bench.measurement import Measurement, Round
-from cnnport.bench.statistics import percentile
+from cnnport.measuring.comparison import Comparison
+from cnnport.measuring.fields import Json, RecordError, count, number, optional_number, rows, take, texts
+from cnnport.measuring.measurement import Measurement, Round
+from cnnport.measuring.statistics import percentile
 
 __all__ = [
     "Environment",
@@ -223,7 +223,7 @@ class Results:
     def to_json(self) -> Json:
         """The document that ``cnnport bench --json`` prints."""
         # Which looks at records itself.
-        from cnnport.bench.cautions import cautions
+        from cnnport.measuring.cautions import cautions
 
         document: Json = {
             "environment": self.environment.to_json(),

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from cnnport.bench.cautions import cautions
-from cnnport.bench.record import Environment, Measurement, Results, Skipped, json_text
-from cnnport.bench.stability import spread
 from cnnport.errors import CnnportError
 from cnnport.files import write_atomically
+from cnnport.measuring.cautions import cautions
+from cnnport.measuring.record import Environment, Measurement, Results, Skipped, json_text
+from cnnport.measuring.stability import spread
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group

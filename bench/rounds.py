@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from cnnport.bench.fields import Json, count, number, optional_count, optional_number, take
-from cnnport.bench.sensors import Sensors
+from cnnport.measuring.fields import Json, count, number, optional_count, optional_number, take
+from cnnport.measuring.sensors import Sensors
 
 
 @dataclass(frozen=True)

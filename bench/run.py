@@ -10,20 +10,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from cnnport.bench.case import Case, artifact_to_json
-from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of
-from cnnport.bench.environment import load_average, read_environment
-from cnnport.bench.journal import Journal
-from cnnport.bench.measure import MIN_ITERATIONS, RULE
-from cnnport.bench.measurement import WALL
-from cnnport.bench.record import Environment, Json, Measurement, Method, Results, Round, Skipped
 from cnnport.errors import CnnportError, RuntimeMissingError
+from cnnport.measuring.case import Case, artifact_to_json
+from cnnport.measuring.cpus import allowed_cpus, choose_cpus, cores_of
+from cnnport.measuring.environment import load_average, read_environment
+from cnnport.measuring.journal import Journal
+from cnnport.measuring.measure import MIN_ITERATIONS, RULE
+from cnnport.measuring.measurement import WALL
+from cnnport.measuring.record import Environment, Json, Measurement, Method, Results, Round, Skipped
 from cnnport.process import Failure, ask, command_of
 
 Progress = Callable[[int, int, Case], None]
 """Is told before every process: processes done, processes in all, and the case that comes."""
 
-_WORKER = "cnnport.bench.worker"
+_WORKER = "cnnport.measuring.worker"
 
 WARMUP_FACTOR = 4.0
 """Warm-up takes at most so many times its least seconds, unless told otherwise."""

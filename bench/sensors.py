@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from cnnport.bench import nvml
-from cnnport.bench.cpus import read_line
-from cnnport.bench.fields import Json, number
+from cnnport.measuring import nvml
+from cnnport.measuring.cpus import read_line
+from cnnport.measuring.fields import Json, number
 
 _SYS = Path("/sys")
 # Of hwmon's chips, those that sit in a CPU.

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.paired import measure_in_turn
-from cnnport.bench.speed_contract import Speed, settings_of, speed
 from cnnport.errors import CheckFailedError, RuntimeMissingError
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.paired import measure_in_turn
+from cnnport.measuring.speed_contract import Speed, settings_of, speed
 from cnnport.onnxfile import read_artifact
 from cnnport.runtimes import get_runtime
 

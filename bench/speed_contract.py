@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
-from cnnport.bench.case import make_cases
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.paired import Ratio, measure_in_turn, ratio
-from cnnport.bench.profiling.asking import glance
-from cnnport.bench.profiling.layer_times import Conversion, LayerTime, LayerTimes, layer_times
-from cnnport.bench.record import Json
+from cnnport.measuring.case import make_cases
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.paired import Ratio, measure_in_turn, ratio
+from cnnport.measuring.profiling.asking import glance
+from cnnport.measuring.profiling.layer_times import Conversion, LayerTime, LayerTimes, layer_times
+from cnnport.measuring.record import Json
 from cnnport.onnxfile import load_model, read_artifact
 
 # Of layers that are told in words; all of them are in the JSON.

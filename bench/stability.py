@@ -2,7 +2,7 @@
 
 import math
 
-from cnnport.bench.measurement import Measurement
+from cnnport.measuring.measurement import Measurement
 
 TAIL_RATIO = 1.5
 """p99 over p50 from which latency counts as unstable."""

@@ -1,4 +1,4 @@
-"""One case, measured a slice at a time, whenever it is asked: ``python -m cnnport.bench.turns``.
+"""One case, measured a slice at a time, whenever it is asked: ``python -m cnnport.measuring.turns``.
 
 The first line of standard input is a case as ``worker`` takes it; each further one asks for a slice. In between the
 process sleeps, so that others get their turns on the same CPUs.
@@ -9,10 +9,10 @@ from collections.abc import Callable
 from statistics import median
 
 from cnnport.answering import answer_all_with
-from cnnport.bench.loop import Loop
-from cnnport.bench.record import Json
-from cnnport.bench.sensors import read_sensors
-from cnnport.bench.worker import open_case
+from cnnport.measuring.loop import Loop
+from cnnport.measuring.record import Json
+from cnnport.measuring.sensors import read_sensors
+from cnnport.measuring.worker import open_case
 from cnnport.memory import peak_memory_bytes
 
 # What other processes leave in the caches slows one run down by less than this.

@@ -1,4 +1,4 @@
-"""One case, measured in this process: ``python -m cnnport.bench.worker`` reads it on standard input as JSON.
+"""One case, measured in this process: ``python -m cnnport.measuring.worker`` reads it on standard input as JSON.
 
 The process is pinned before NumPy or a runtime is imported, so that every thread that they start inherits the
 CPUs. ``load_ns`` is the time to open the session, less what the runtime says that it spent compiling: the package
@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnport.answering import answer_with
-from cnnport.bench.case import artifact_from_json
-from cnnport.bench.loop import Loop
-from cnnport.bench.nvml import find_gpu
-from cnnport.bench.record import Json
-from cnnport.bench.sensors import read_sensors
-from cnnport.bench.usage import read_load, resident_bytes
 from cnnport.errors import ArtifactError
+from cnnport.measuring.case import artifact_from_json
+from cnnport.measuring.loop import Loop
+from cnnport.measuring.nvml import find_gpu
+from cnnport.measuring.record import Json
+from cnnport.measuring.sensors import read_sensors
+from cnnport.measuring.usage import read_load, resident_bytes
 from cnnport.memory import peak_memory_bytes
 
 if TYPE_CHECKING:
-    from cnnport.bench import nvml
+    from cnnport.measuring import nvml
     from cnnport.runtimes.protocol import Launch, Session
 
 SEED = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 from cnnport.calibration import open_samples
 from cnnport.errors import CnnportError, ImageError
-from cnnport.export import Exported, export
+from cnnport.exporting import Exported, export
 from cnnport.files import check_writable
 from cnnport.graphs.quantize import require_target
 from cnnport.half_file import half_file

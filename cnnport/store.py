@@ -57,7 +57,7 @@ def artifact_of(
                 f"cnnport {maker}, or name a network"
             )
         return artifact
-    from cnnport.export import export
+    from cnnport.exporting import export
 
     kind = weights
     goal, samples = target or "ort", calibration or default_calibration(model)

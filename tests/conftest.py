@@ -47,7 +47,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifa
         ready = Path(os.environ.get("CNNPORT_TEST_FILES", folder)) / f"{name}.onnx"
         if ready.exists():
             return read_artifact(ready)
-        from cnnport.export import export
+        from cnnport.exporting import export
 
         weights = registry.get(name).weights
         kind = "default" if weights and weights.is_packaged else "random"

@@ -19,9 +19,9 @@ from pathlib import Path
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnnport.bench.environment import read_environment
 from cnnport.files import write_atomically
 from cnnport.graphs.passes import name_of
+from cnnport.measuring.environment import read_environment
 from fuzz.run import Tally, backend_cases, passes_of, random_cases, worth_showing, write_finding
 
 

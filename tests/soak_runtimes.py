@@ -22,8 +22,8 @@ import numpy as np
 import psutil
 
 from cnnport.artifact import Artifact
-from cnnport.bench.environment import read_environment
 from cnnport.golden import seeded_input
+from cnnport.measuring.environment import read_environment
 from cnnport.runtimes import Options, get_runtime
 
 WARM_CYCLES = 10
@@ -137,7 +137,7 @@ def artifact_for(runtime: str, folder: Path) -> Artifact:
 
         made = make("plain", folder).artifact
         return made.with_shapes({"x": (1, 3, 8, 8)})
-    from cnnport.export import export
+    from cnnport.exporting import export
 
     return export("lenet5", folder / "lenet5.onnx", weights="random").artifact
 

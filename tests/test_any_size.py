@@ -12,19 +12,19 @@ from torch import Tensor, nn
 
 from cnnport import registry
 from cnnport.artifact import Artifact
-from cnnport.bench.case import make_cases
 from cnnport.capture import capture
 from cnnport.classify import classify
 from cnnport.compare import compare
 from cnnport.errors import ArtifactError, FeedError, ModelError
-from cnnport.export import export
+from cnnport.exporting import export
 from cnnport.golden import seeded_input
 from cnnport.graphs import count_ops
+from cnnport.measuring.case import make_cases
 from cnnport.metadata import at_native_size
 from cnnport.onnxfile import load_model, write_model
 from cnnport.reference import Case, Reference
 from cnnport.runtimes import Options, get_runtime
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 Exported = Callable[[str], Artifact]
 

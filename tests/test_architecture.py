@@ -50,10 +50,10 @@ LAYERS = (
         "halved",
         "half_precision",
         "half_file",
-        "export",
+        "exporting",
         "export_calibrated",
         "prepared",
-        "verify",
+        "verifying",
         "classify",
         "calibration",
         "quantization",
@@ -68,14 +68,14 @@ LAYERS = (
         "agreement",
         "testing",
     ),
-    ("bench",),
+    ("measuring",),
     ("cli", "__main__"),
 )
 FOLDERS = {
     "cnnport": "cnnport",
     "cnnport.graphs": "graphs",
     "cnnport.runtimes": "runtimes",
-    "cnnport.bench": "bench",
+    "cnnport.measuring": "bench",
 }
 
 
@@ -128,8 +128,8 @@ def test_a_planted_violation_is_found() -> None:
     assert violations("cnnport.graphs.optimize", "def f():\n    from cnnport.runtimes import Options") == [
         "cnnport.runtimes"
     ]
-    assert violations("cnnport.registry", "from cnnport import export") == ["cnnport.export"]
-    assert not violations("cnnport.export", "from cnnport.graphs import optimize")
+    assert violations("cnnport.registry", "from cnnport import exporting") == ["cnnport.exporting"]
+    assert not violations("cnnport.exporting", "from cnnport.graphs import optimize")
 
 
 @pytest.mark.parametrize("heavy", ["torch", "onnx", "onnxruntime", "onnxsim", "numpy", "rich"])

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from cnnport.bench import Code, Comparison, Environment, Measurement, Results, Round, Verdict, cautions
-from cnnport.bench.cautions import ADVICE
-from cnnport.bench.measurement import CUDA_EVENTS, Warmup
-from cnnport.bench.sensors import Sensors
+from cnnport.measuring import Code, Comparison, Environment, Measurement, Results, Round, Verdict, cautions
+from cnnport.measuring.cautions import ADVICE
+from cnnport.measuring.measurement import CUDA_EVENTS, Warmup
+from cnnport.measuring.sensors import Sensors
 
 # 100 samples: 1 ms to 1.099 ms.
 STEADY = tuple(round(0.001 + step * 1e-6, 6) for step in range(100))

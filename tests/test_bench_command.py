@@ -9,8 +9,8 @@ import pytest
 
 from cnnport import store
 from cnnport.artifact import Artifact
-from cnnport.bench import journal as journal_module
 from cnnport.cli import bench as bench_module
+from cnnport.measuring import journal as journal_module
 
 Run = Callable[..., tuple[int, str, str]]
 Exported = Callable[[str], Artifact]

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import pytest
 
-from cnnport.bench import cpus
-from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of, default_threads, read_quota
-from cnnport.bench.environment import read_environment, relevant_flags
+from cnnport.measuring import cpus
+from cnnport.measuring.cpus import allowed_cpus, choose_cpus, cores_of, default_threads, read_quota
+from cnnport.measuring.environment import read_environment, relevant_flags
 
 HYPERTHREADED = ((0, 4), (1, 5), (2, 6), (3, 7))
 
@@ -81,7 +81,7 @@ def test_allowed_cpus_respect_the_affinity():
     last = max(os.sched_getaffinity(0))
     code = (
         f"import os; os.sched_setaffinity(0, [{last}]); "
-        "from cnnport.bench.cpus import allowed_cpus; print(allowed_cpus())"
+        "from cnnport.measuring.cpus import allowed_cpus; print(allowed_cpus())"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == f"({last},)"
@@ -110,6 +110,6 @@ def test_environment_of_this_machine():
 
 
 def test_the_package_imports_nothing_heavy():
-    code = "import sys, cnnport.bench, cnnport.bench.worker; print(*sys.modules)"
+    code = "import sys, cnnport.measuring, cnnport.measuring.worker; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "torch", "onnx", "onnxruntime", "rich"} & set(ran.stdout.split())

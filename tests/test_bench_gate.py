@@ -13,8 +13,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.artifact import Artifact
-from cnnport.bench import Measurement, Round, Verdict, bench, json_text, make_cases
-from cnnport.bench.gate import (
+from cnnport.errors import CnnportError
+from cnnport.measuring import Measurement, Round, Verdict, bench, json_text, make_cases
+from cnnport.measuring.gate import (
     Baseline,
     append_summary,
     bench_against,
@@ -22,13 +23,12 @@ from cnnport.bench.gate import (
     parse_limit,
     summary_text,
 )
-from cnnport.bench.gate import run as gate_module
-from cnnport.bench.gate.judge import compare_pair, compare_records, verdict_of, worst
-from cnnport.bench.gate.pairs import SIDES
-from cnnport.bench.journal import Journal
-from cnnport.bench.run import Plan
-from cnnport.bench.statistics import Interval, student_interval
-from cnnport.errors import CnnportError
+from cnnport.measuring.gate import run as gate_module
+from cnnport.measuring.gate.judge import compare_pair, compare_records, verdict_of, worst
+from cnnport.measuring.gate.pairs import SIDES
+from cnnport.measuring.journal import Journal
+from cnnport.measuring.run import Plan
+from cnnport.measuring.statistics import Interval, student_interval
 from cnnport.onnxfile import read_artifact
 
 Run = Callable[..., tuple[int, str, str]]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import artifact_to_json
-from cnnport.bench.studies import gpu, gpu_parity
-from cnnport.bench.studies.gpu import Budget, OutOfTimeError
-from cnnport.bench.studies.gpu_record import Record, Variant
 from cnnport.errors import ArtifactError, RuntimeMissingError
+from cnnport.measuring.case import artifact_to_json
+from cnnport.measuring.studies import gpu, gpu_parity
+from cnnport.measuring.studies.gpu import Budget, OutOfTimeError
+from cnnport.measuring.studies.gpu_record import Record, Variant
 
 SUITE = """
 import pytest

@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cnnport.bench import paired
-from cnnport.bench.paired import measure_in_turn, ratio
-from cnnport.bench.studies import graph_tools, graphs, graphs_compare, graphs_record
-from cnnport.bench.studies.graph_digest import graph_digest
 from cnnport.errors import CheckFailedError, CnnportError
-from cnnport.export import export
+from cnnport.exporting import export
+from cnnport.measuring import paired
+from cnnport.measuring.paired import measure_in_turn, ratio
+from cnnport.measuring.studies import graph_tools, graphs, graphs_compare, graphs_record
+from cnnport.measuring.studies.graph_digest import graph_digest
 from cnnport.onnxfile import load_model, read_artifact
 from cnnport.prepared import torch_graph
 from cnnport.process import Conversation, Failure

@@ -5,9 +5,9 @@ from statistics import median
 
 import pytest
 
-from cnnport.bench.loop import Loop
-from cnnport.bench.measure import measure_concurrently, measure_on_device, warm_up
-from cnnport.bench.measurement import Warmup
+from cnnport.measuring.loop import Loop
+from cnnport.measuring.measure import measure_concurrently, measure_on_device, warm_up
+from cnnport.measuring.measurement import Warmup
 
 MS = 10**6
 

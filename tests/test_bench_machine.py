@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from cnnport.bench.machine import (
+from cnnport.errors import CheckFailedError, CnnportError
+from cnnport.measuring.machine import (
     Machine,
     Product,
     Stream,
@@ -20,7 +21,6 @@ from cnnport.bench.machine import (
     read_machine,
     reading,
 )
-from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.onnxfile import read_artifact, write_foreign
 from cnnport.process import Failure, ask, command_of
 from cnnport.runtimes import Options, require_runtime
@@ -221,13 +221,16 @@ def test_the_small_networks_compute_what_they_are_said_to(tmp_path: Path):
 
 def test_a_part_is_measured_in_a_process_of_its_own():
     question = {"part": "torch", "cpus": [0], "threads": 1, "duration_s": 0.0}
-    answer = ask(command_of("cnnport.bench.machine.worker"), question, threads=1, timeout_s=120.0)
+    answer = ask(command_of("cnnport.measuring.machine.worker"), question, threads=1, timeout_s=120.0)
     assert isinstance(answer, dict), answer
     found = [Product(**each) for each in answer["products"]]
     assert len(found) == len(operations.SIZES)
     assert all(1e8 < each.median_flops_s <= each.flops_s < 1e15 for each in found)
     refused = ask(
-        command_of("cnnport.bench.machine.worker"), {**question, "part": "none"}, threads=1, timeout_s=60.0
+        command_of("cnnport.measuring.machine.worker"),
+        {**question, "part": "none"},
+        threads=1,
+        timeout_s=60.0,
     )
     assert isinstance(refused, Failure)
     assert "none" in refused.reason

@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from cnnport.bench.measure import measure
+from cnnport.measuring.measure import measure
 
 
 class Machine:

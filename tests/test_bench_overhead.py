@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.bench import make_cases
-from cnnport.bench.studies import overhead
-from cnnport.bench.studies.overhead import Overhead, main, measure_overhead
-from cnnport.bench.studies.profiled import whole_runs_ns
 from cnnport.errors import CheckFailedError
+from cnnport.measuring import make_cases
+from cnnport.measuring.studies import overhead
+from cnnport.measuring.studies.overhead import Overhead, main, measure_overhead
+from cnnport.measuring.studies.profiled import whole_runs_ns
 from cnnport.onnxfile import read_artifact
 
 pytest.importorskip("onnxruntime")

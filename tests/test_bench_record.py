@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cnnport.bench import (
+from cnnport.measuring import (
     Environment,
     Measurement,
     RecordError,
@@ -19,11 +19,11 @@ from cnnport.bench import (
     json_text,
     read_results,
 )
-from cnnport.bench.comparison import Comparison, Verdict
-from cnnport.bench.environment import read_environment
-from cnnport.bench.measurement import Warmup
-from cnnport.bench.record import Method, percentile
-from cnnport.bench.sensors import Sensors
+from cnnport.measuring.comparison import Comparison, Verdict
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.measurement import Warmup
+from cnnport.measuring.record import Method, percentile
+from cnnport.measuring.sensors import Sensors
 
 ROW = Measurement(
     model="lenet5",

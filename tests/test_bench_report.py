@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from cnnport.bench import (
+from cnnport.errors import CnnportError, OutputError
+from cnnport.measuring import (
     Comparison,
     Environment,
     Measurement,
@@ -25,7 +26,6 @@ from cnnport.bench import (
     render,
     write_results,
 )
-from cnnport.errors import CnnportError, OutputError
 
 # 100 samples: 1 ms to 1.099 ms.
 STEADY = tuple(round(0.001 + step * 1e-6, 6) for step in range(100))

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from cnnport.artifact import Artifact, TensorSpec
-from cnnport.bench import Journal, bench, journal_path, make_cases
-from cnnport.bench.case import artifact_to_json
 from cnnport.errors import CnnportError
+from cnnport.measuring import Journal, bench, journal_path, make_cases
+from cnnport.measuring.case import artifact_to_json
 
 # A worker that writes down every case that it was started for, and takes a while.
 WORKER = """
 import json, sys, time
 from pathlib import Path
-from cnnport.bench import worker
+from cnnport.measuring import worker
 
 def serve(case):
     with (Path(__file__).parent / "started").open("a") as file:
@@ -40,8 +40,8 @@ if __name__ == "__main__":
 PROGRAM = """
 import json, sys
 from pathlib import Path
-from cnnport.bench import Journal, bench, json_text, make_cases, run
-from cnnport.bench.case import artifact_from_json
+from cnnport.measuring import Journal, bench, json_text, make_cases, run
+from cnnport.measuring.case import artifact_from_json
 folder = Path({folder!r})
 run.command_of = lambda _: (sys.executable, "-P", str(folder / "slow_worker.py"))
 artifact = artifact_from_json(json.loads({artifact!r}))

@@ -19,13 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.answering import one_line
 from cnnport.artifact import Artifact, TensorSpec
-from cnnport.bench import bench, make_cases
-from cnnport.bench import run as run_module
-from cnnport.bench.case import artifact_from_json, artifact_to_json
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.run import Plan
-from cnnport.bench.worker import peak_memory_bytes
 from cnnport.errors import CnnportError, UnknownNameError
+from cnnport.measuring import bench, make_cases
+from cnnport.measuring import run as run_module
+from cnnport.measuring.case import artifact_from_json, artifact_to_json
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.run import Plan
+from cnnport.measuring.worker import peak_memory_bytes
 from cnnport.onnxfile import read_artifact
 from cnnport.process import Failure, ask, command_of
 from cnnport.runtimes.null import NullRuntime
@@ -37,7 +37,7 @@ QUICK = {"rounds": 1, "warmup_s": 0.0, "duration_s": 0.0, "timeout_s": 60.0}
 BAD_WORKER = """
 import os, signal, subprocess, sys, time
 from pathlib import Path
-from cnnport.bench import worker
+from cnnport.measuring import worker
 from cnnport.errors import ArtifactError
 from cnnport.runtimes.null import NullLaunch, NullRuntime, NullSession
 from cnnport.runtimes.table import RUNTIMES
@@ -206,7 +206,7 @@ def test_cases_take_turns_in_an_order_drawn_by_seed(artifact, monkeypatch):
         assert question["duration_s"] == 2.0
         assert (question["warmup_s"], question["warmup_max_s"]) == (0.5, 2.0)
         assert timeout_s == 300 + 10 * (2.0 + 2.0)
-        assert command == command_of("cnnport.bench.worker")
+        assert command == command_of("cnnport.measuring.worker")
         if question["batch"] == 2 and len(asked) > 3:
             return Failure("it broke", 1)
         return {
@@ -368,8 +368,8 @@ def test_nothing_outlives_an_interrupted_benchmark(artifact, bad, how):
         from pathlib import Path
         sys.path.insert(0, {str(bad)!r})
         import bad_worker
-        from cnnport.bench import bench, make_cases, run
-        from cnnport.bench.case import artifact_from_json
+        from cnnport.measuring import bench, make_cases, run
+        from cnnport.measuring.case import artifact_from_json
         run.command_of = lambda _: (sys.executable, "-P", bad_worker.__file__)
         artifact = artifact_from_json(json.loads({json.dumps(artifact_to_json(artifact))!r}))
         try:
@@ -423,7 +423,7 @@ def test_reasons_are_one_line_and_not_endless():
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
 def test_peak_memory_is_the_process_own():
     ballast = np.ones(300 * 2**20, np.uint8)
-    program = "from cnnport.bench.worker import *; print(peak_memory_bytes())"
+    program = "from cnnport.measuring.worker import *; print(peak_memory_bytes())"
     child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(child.stdout) < 100 * 2**20 < ballast.nbytes < peak_memory_bytes()
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from cnnport.bench import nvml
-from cnnport.bench.sensors import Sensors, read_sensors
-from cnnport.bench.usage import Load, read_load, resident_bytes
+from cnnport.measuring import nvml
+from cnnport.measuring.sensors import Sensors, read_sensors
+from cnnport.measuring.usage import Load, read_load, resident_bytes
 
 
 def write(root: Path, **files: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnnport.bench.statistics import figure_of, interval_of, paired_ratio_interval, ratio_interval
+from cnnport.measuring.statistics import figure_of, interval_of, paired_ratio_interval, ratio_interval
 
 
 def drawn(seed: int, rounds: int, samples: int, process: float, noise: float) -> list[list[float]]:

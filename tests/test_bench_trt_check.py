@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from cnnport.bench.studies import trt_check
-from cnnport.bench.studies.graphs_record import REPRESENTATIVES
-from cnnport.bench.studies.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
 from cnnport.errors import CnnportError
+from cnnport.measuring.studies import trt_check
+from cnnport.measuring.studies.graphs_record import REPRESENTATIVES
+from cnnport.measuring.studies.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
 from trt_files import small
 
 pytestmark = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed")

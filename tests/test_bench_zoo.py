@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench.studies import zoo
-from cnnport.bench.studies.alone import alone
+from cnnport.measuring.studies import zoo
+from cnnport.measuring.studies.alone import alone
 
 
 @pytest.fixture

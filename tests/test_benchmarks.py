@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench.studies import benchmarks
-from cnnport.bench.studies.benchmarks import VARIANTS, Variant
-from cnnport.bench.studies.benchmarks_page import markdown
+from cnnport.measuring.studies import benchmarks
+from cnnport.measuring.studies.benchmarks import VARIANTS, Variant
+from cnnport.measuring.studies.benchmarks_page import markdown
 
 pytest.importorskip("onnxruntime")
 

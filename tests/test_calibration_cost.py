@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from cnnport.artifact import Artifact
-from cnnport.bench.studies import calibration_cost
-from cnnport.bench.studies.calibration_cost import line_of, measure, write_pictures
 from cnnport.errors import CnnportError
+from cnnport.measuring.studies import calibration_cost
+from cnnport.measuring.studies.calibration_cost import line_of, measure, write_pictures
 
 
 def test_a_row_for_each_target_and_number_of_threads(exported, tmp_path: Path) -> None:

@@ -10,22 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from cnnport import dense, registry
-from cnnport.bench.case import make_cases
 from cnnport.checkpoint import load_state
 from cnnport.classify import classify
 from cnnport.cli import main
 from cnnport.dense import dense_form
 from cnnport.errors import CheckFailedError, ModelError, WeightsError
-from cnnport.export import export
+from cnnport.exporting import export
 from cnnport.golden import seeded_input
 from cnnport.layers import dense_classifier, linear_classifier
+from cnnport.measuring.case import make_cases
 from cnnport.metadata import at_native_size, labels_of, origin_of
 from cnnport.models.convnext import ConvNeXt
 from cnnport.onnxfile import load_model, read_artifact
 from cnnport.random_weights import randomize
 from cnnport.registry import ModelSpec
 from cnnport.runtimes import Options, get_runtime
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 # Every network of the zoo that has no such form, by the reason that it is given.
 WITHOUT = {

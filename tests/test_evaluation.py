@@ -252,7 +252,7 @@ def test_what_is_no_classifier_of_pictures(tmp_path: Path, shape, output, inputs
 
 def test_a_dense_form_over_whole_pictures(lenet5: Artifact, tmp_path: Path) -> None:
     """The trained network in its fully convolutional form, on scans that are made larger than its input."""
-    from cnnport.export import export
+    from cnnport.exporting import export
 
     dense = export("lenet5", tmp_path / "dense.onnx", weights="default", dense=True).artifact
     folder = write_digits(tmp_path / "digits", 6)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench.studies.evaluation import lines_of, measure, write_pictures
 from cnnport.errors import CnnportError
+from cnnport.measuring.studies.evaluation import lines_of, measure, write_pictures
 
 
 def test_a_record_of_a_few_pictures(exported, tmp_path: Path) -> None:

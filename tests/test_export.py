@@ -16,7 +16,7 @@ from cnnport import registry
 from cnnport.artifact import Artifact
 from cnnport.compare import compare
 from cnnport.errors import CheckFailedError, CnnportError, ModelError, OutputError
-from cnnport.export import export
+from cnnport.exporting import export
 from cnnport.golden import seeded_input
 from cnnport.graphs import DEFAULT_PASSES
 from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
@@ -24,7 +24,7 @@ from cnnport.metadata import labels_of, origin_of, preprocess_of
 from cnnport.onnxfile import load_model
 from cnnport.rebuild import module_of
 from cnnport.runtimes import Options, get_runtime
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 Exported = Callable[[str], Artifact]
 

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from cnnport import registry
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError
-from cnnport.export import export
+from cnnport.exporting import export
 from cnnport.graphs.cost import Cost, NodeCosts, costs
 from cnnport.onnxfile import load_model
 

@@ -23,7 +23,7 @@ from cnnport.halved import Halved, format_of
 from cnnport.metadata import golden_of
 from cnnport.onnxfile import CHECKSUM_KEY, load_model, read_artifact
 from cnnport.runtimes import Options, get_runtime
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from cnnport.bench.studies.densenet_memory import Case, kept_for_backward, measure
+from cnnport.measuring.studies.densenet_memory import Case, kept_for_backward, measure
 from cnnport.models import densenet
 from cnnport.models.densenet import DenseNet
 

@@ -23,7 +23,7 @@ from cnnport.graphs.fold.fold_batchnorm import fold_batchnorm
 from cnnport.graphs.passes import name_of, passes_for
 from cnnport.metadata import FORMAT, Golden, Origin, golden_to_metadata, origin_to_metadata, to_json
 from cnnport.optimize_file import Optimized, default_path, optimize_file
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -12,15 +12,15 @@ import onnx
 import pytest
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import make_cases
-from cnnport.bench.profiling import asking, profile, read_profile
-from cnnport.bench.profiling import run as profiling_run
-from cnnport.bench.profiling.asking import Told
-from cnnport.bench.profiling.kernels import Kernel, timed
-from cnnport.bench.profiling.probes import ort, trt
-from cnnport.bench.profiling.probes import torch as torch_probe
-from cnnport.bench.profiling.probes.probe import Wish
 from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
+from cnnport.measuring.case import make_cases
+from cnnport.measuring.profiling import asking, profile, read_profile
+from cnnport.measuring.profiling import run as profiling_run
+from cnnport.measuring.profiling.asking import Told
+from cnnport.measuring.profiling.kernels import Kernel, timed
+from cnnport.measuring.profiling.probes import ort, trt
+from cnnport.measuring.profiling.probes import torch as torch_probe
+from cnnport.measuring.profiling.probes.probe import Wish
 from cnnport.onnxfile import read_artifact
 from fake_tensorrt import FakeTensorRt, stand_in
 from quantize_graphs import model_of

@@ -7,15 +7,15 @@ from pathlib import Path
 import onnx
 import pytest
 
-from cnnport.bench.case import make_cases
-from cnnport.bench.profiling.asking import PROFILED, glance
-from cnnport.bench.profiling.kernels import Kernel
-from cnnport.bench.profiling.layers import Layer, alone, layers_of
-from cnnport.bench.profiling.names import ROOT, enclosing, original_of, origins
-from cnnport.bench.profiling.nodes import Nodes
-from cnnport.bench.profiling.probes import PROBES
 from cnnport.graphs.cost import costs
 from cnnport.graphs.protos import read
+from cnnport.measuring.case import make_cases
+from cnnport.measuring.profiling.asking import PROFILED, glance
+from cnnport.measuring.profiling.kernels import Kernel
+from cnnport.measuring.profiling.layers import Layer, alone, layers_of
+from cnnport.measuring.profiling.names import ROOT, enclosing, original_of, origins
+from cnnport.measuring.profiling.nodes import Nodes
+from cnnport.measuring.profiling.probes import PROBES
 from cnnport.onnxfile import read_artifact
 from quantize_graphs import model_of
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench.fields import RecordError
-from cnnport.bench.profiling import (
+from cnnport.measuring.fields import RecordError
+from cnnport.measuring.profiling import (
     Profile,
     ProfiledLayer,
     chrome_trace,
@@ -17,10 +17,10 @@ from cnnport.bench.profiling import (
     render,
     render_diff,
 )
-from cnnport.bench.profiling.limits import limits, notes
-from cnnport.bench.profiling.roof import Roof
-from cnnport.bench.record import Environment
-from cnnport.bench.studies.profiles import summary, table
+from cnnport.measuring.profiling.limits import limits, notes
+from cnnport.measuring.profiling.roof import Roof
+from cnnport.measuring.record import Environment
+from cnnport.measuring.studies.profiles import summary, table
 
 MACHINE = {"peak_flops": {"fp32": 100e9, "int8": 400e9}, "bandwidth_bytes_s": 10e9, "threads": 1}
 ROOF = Roof.of(MACHINE)

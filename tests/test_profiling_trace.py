@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from cnnport.bench.profiling.kernels import Kernel, Timed, merged, middle_mean, precision_of, timed
-from cnnport.bench.profiling.ort_trace import Ran, ort_kernels
 from cnnport.errors import CheckFailedError
+from cnnport.measuring.profiling.kernels import Kernel, Timed, merged, middle_mean, precision_of, timed
+from cnnport.measuring.profiling.ort_trace import Ran, ort_kernels
 
 GRAPH = {
     "a": Ran((), ("blocked",)),

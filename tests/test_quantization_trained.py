@@ -17,13 +17,13 @@ from cnnport.onnxfile import read_artifact
 from cnnport.quantization import quantize_file
 from cnnport.quantization.judging import runner_of
 from cnnport.runtimes import Options, require_runtime
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 TARGETS = ("ort", "trt", "openvino")
 
 TRAINED = [spec.name for spec in registry.specs() if spec.weights and spec.weights.is_packaged]
 
-# Of the 500 that are held out; the whole table is made by ``python -m cnnport.bench.studies.quantized``.
+# Of the 500 that are held out; the whole table is made by ``python -m cnnport.measuring.studies.quantized``.
 HELD_OUT = 200
 
 

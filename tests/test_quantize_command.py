@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 import pytest
 
-from cnnport.bench import speed_check
-from cnnport.bench.paired import Ratio
-from cnnport.bench.speed_contract import Speed
+from cnnport.measuring import speed_check
+from cnnport.measuring.paired import Ratio
+from cnnport.measuring.speed_contract import Speed
 from cnnport.onnxfile import read_artifact
 from quantize_graphs import CONSTANTS, NETWORK, images, model_of
 

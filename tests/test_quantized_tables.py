@@ -11,12 +11,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from cnnport.bench.studies import quantized, quantized_accuracy, quantized_record, quantized_speed
-from cnnport.bench.studies.quantized_accuracy import HeldOutDigits, accuracy_of, make_file
-from cnnport.bench.studies.quantized_page import markdown
-from cnnport.bench.studies.quantized_speed import are_there, measure_candidates, quantize_static
 from cnnport.digits import load_digits
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError
+from cnnport.measuring.studies import quantized, quantized_accuracy, quantized_record, quantized_speed
+from cnnport.measuring.studies.quantized_accuracy import HeldOutDigits, accuracy_of, make_file
+from cnnport.measuring.studies.quantized_page import markdown
+from cnnport.measuring.studies.quantized_speed import are_there, measure_candidates, quantize_static
 from cnnport.onnxfile import read_artifact
 from quantize_graphs import model_of
 

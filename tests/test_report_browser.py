@@ -8,7 +8,7 @@ from shutil import which
 import pytest
 
 from chromium import Chromium, chromium, find
-from cnnport.bench.page import make_page
+from cnnport.measuring.page import make_page
 
 pytest.importorskip("vl_convert", reason="pip install 'cnnport[report]' brings what draws")
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium here: apt-get install chromium")

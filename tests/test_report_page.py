@@ -14,10 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from cnnport.bench.page import DocumentError, make_page
-from cnnport.bench.page.charts.spread import density
-from cnnport.bench.page.charts.trade import front
-from cnnport.bench.page.words import command, cut, number, own_command
+from cnnport.measuring.page import DocumentError, make_page
+from cnnport.measuring.page.charts.spread import density
+from cnnport.measuring.page.charts.trade import front
+from cnnport.measuring.page.words import command, cut, number, own_command
 from html_faults import Page
 
 pytest.importorskip("vl_convert", reason="pip install 'cnnport[report]' brings what draws")
@@ -232,7 +232,7 @@ def test_foreign_names_are_only_text(tmp_path: Path) -> None:
 
 def test_the_same_files_give_the_same_bytes(tmp_path: Path) -> None:
     """In another process, where hashes of texts are others, too."""
-    program = "import sys, hashlib; from pathlib import Path; from cnnport.bench.page import make_page\n"
+    program = "import sys, hashlib; from pathlib import Path; from cnnport.measuring.page import make_page\n"
     program += "print(hashlib.sha256(make_page(list(map(Path, sys.argv[1:]))).encode()).hexdigest())"
     some = [path for path in FILES if path.stem in {"bench", "parity", "profile"}]
     asked = [sys.executable, "-c", program, *map(str, some)]

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from cnnport.bench.studies import rules_page
-from cnnport.bench.studies.rules_page import filled, main, tables
 from cnnport.calibration import COUNT, METHODS, PERCENTILE
 from cnnport.calibration.taps import SAMPLE
 from cnnport.errors import CnnportError
@@ -18,12 +16,14 @@ from cnnport.graphs.quantize import PREPARATION, RULES
 from cnnport.graphs.quantize.rule import Reads, Rule, Writes
 from cnnport.graphs.quantize.rules import PRINCIPLES
 from cnnport.graphs.quantize.weights import LEVELS, REDUCED_LEVELS
+from cnnport.measuring.studies import rules_page
+from cnnport.measuring.studies.rules_page import filled, main, tables
 
 PAGE = (Path(__file__).parents[1] / "docs" / "quantization.md").read_text(encoding="utf-8")
 
 
 def test_the_page_holds_the_tables_as_they_are() -> None:
-    assert filled(PAGE) == PAGE, "run python -m cnnport.bench.studies.rules_page docs"
+    assert filled(PAGE) == PAGE, "run python -m cnnport.measuring.studies.rules_page docs"
 
 
 def test_a_table_that_was_changed_by_hand_shows_and_is_put_right() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from cnnport.bench.loop import Loop
-from cnnport.bench.worker import _compile_times
+from cnnport.measuring.loop import Loop
+from cnnport.measuring.worker import _compile_times
 from cnnport.runtimes import Options, cuda, get_runtime, ort_cuda, torch_session
 from cnnport.runtimes.compiling import compiling
 from cnnport.runtimes.cuda import CudaError, Gpu

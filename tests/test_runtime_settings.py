@@ -89,7 +89,7 @@ def test_settings_of_several_runtimes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_settings_reach_session_and_record(exported: Callable[[str], Artifact]) -> None:
     """Through a benchmark's worker process, which knows only what the runtimes really have."""
-    from cnnport.bench import bench, make_cases
+    from cnnport.measuring import bench, make_cases
 
     cases = make_cases([exported("lenet5")], ["null"], settings={"null": {"hint": "latency"}})
     skipped = bench(cases, rounds=1, duration_s=0.01, warmup_s=0).skipped
@@ -100,9 +100,9 @@ def test_settings_reach_session_and_record(exported: Callable[[str], Artifact]) 
 def test_deterministic_reaches_session_and_record(
     exported: Callable[[str], Artifact], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cnnport.bench import make_cases
-    from cnnport.bench.run import question_of
-    from cnnport.bench.worker import open_case
+    from cnnport.measuring import make_cases
+    from cnnport.measuring.run import question_of
+    from cnnport.measuring.worker import open_case
     from cnnport.runtimes import RUNTIMES
 
     seen = spied(monkeypatch, RUNTIMES["null"])

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import Case
 from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError
+from cnnport.measuring.case import Case
 from cnnport.runtimes import Options, get_runtime
 from cnnport.runtimes.build import Builds
 from cnnport.runtimes.engine_file import engine_facts, sidecar_of

@@ -28,7 +28,7 @@ def loaded_after(program: str) -> set[str]:
 
 def test_the_table_imports_no_runtime() -> None:
     assert loaded_after("import cnnport.runtimes") == set()
-    assert loaded_after("import cnnport.runtimes, cnnport.cli.main, cnnport.bench") == set()
+    assert loaded_after("import cnnport.runtimes, cnnport.cli.main, cnnport.measuring") == set()
 
 
 @pytest.mark.parametrize(("name", "package"), [("ort-cpu", "onnxruntime"), ("openvino", "openvino")])

@@ -8,12 +8,12 @@ from pathlib import Path
 import onnx
 import pytest
 
-from cnnport.bench import speed_contract
-from cnnport.bench.paired import Ratio
-from cnnport.bench.profiling.kernels import Kernel
-from cnnport.bench.profiling.layer_times import Conversion, LayerTime, LayerTimes, layer_times
-from cnnport.bench.speed_contract import Speed, compare_layers, speed
 from cnnport.errors import CnnportError
+from cnnport.measuring import speed_contract
+from cnnport.measuring.paired import Ratio
+from cnnport.measuring.profiling.kernels import Kernel
+from cnnport.measuring.profiling.layer_times import Conversion, LayerTime, LayerTimes, layer_times
+from cnnport.measuring.speed_contract import Speed, compare_layers, speed
 from quantize_graphs import model_of, quantized
 
 FLOAT = """g (float[N, 8, 32, 32] x) => (float[N, 8, 32, 32] y) {

@@ -12,16 +12,16 @@ import pytest
 from onnx import numpy_helper
 
 from cnnport.artifact import Artifact
-from cnnport.bench.tuning import Candidate, Tuned, Variant, Wishes, as_markdown, report_of, search, tune
-from cnnport.bench.tuning.accuracy import Accuracy
-from cnnport.bench.tuning.deciding import winner_of
-from cnnport.bench.tuning.offers import OFFERS, candidates_of, plain_of, threads_of, variants_of
-from cnnport.bench.tuning.racing import MOST_ROUNDS, Race, Stage, race
-from cnnport.bench.tuning.state import State
-from cnnport.bench.tuning.writing import KEY, tuned_for, write_winner
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, OutputError
+from cnnport.measuring.tuning import Candidate, Tuned, Variant, Wishes, as_markdown, report_of, search, tune
+from cnnport.measuring.tuning.accuracy import Accuracy
+from cnnport.measuring.tuning.deciding import winner_of
+from cnnport.measuring.tuning.offers import OFFERS, candidates_of, plain_of, threads_of, variants_of
+from cnnport.measuring.tuning.racing import MOST_ROUNDS, Race, Stage, race
+from cnnport.measuring.tuning.state import State
+from cnnport.measuring.tuning.writing import KEY, tuned_for, write_winner
 from cnnport.onnxfile import load_model, read_artifact, write_foreign
-from cnnport.verify import verify
+from cnnport.verifying import verify
 
 PLAIN = Candidate(Variant("portable", "fp32"), "ort-cpu", 2, "fp32")
 FLOAT = Candidate(Variant("ort", "fp32"), "ort-cpu", 2, "fp32")

@@ -5,10 +5,10 @@
 Markdown.
 """
 
-from cnnport.bench.gate.baselines import Baseline, find_baselines
-from cnnport.bench.gate.limits import Limit, parse_limit
-from cnnport.bench.gate.run import MAX_ROUNDS, ROUNDS, bench_against
-from cnnport.bench.gate.summary import append_summary, summary_text
+from cnnport.measuring.gate.baselines import Baseline, find_baselines
+from cnnport.measuring.gate.limits import Limit, parse_limit
+from cnnport.measuring.gate.run import MAX_ROUNDS, ROUNDS, bench_against
+from cnnport.measuring.gate.summary import append_summary, summary_text
 
 __all__ = [
     "MAX_ROUNDS",

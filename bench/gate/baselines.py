@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import Case
-from cnnport.bench.measurement import Measurement
-from cnnport.bench.record import read_results
 from cnnport.errors import ArtifactError, CnnportError
 from cnnport.files import sha256_of
+from cnnport.measuring.case import Case
+from cnnport.measuring.measurement import Measurement
+from cnnport.measuring.record import read_results
 from cnnport.onnxfile import read_artifact
 from cnnport.runtimes.engine_file import is_engine, read_engine
 

@@ -18,10 +18,10 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
-from cnnport.bench.comparison import Comparison, Verdict
-from cnnport.bench.gate.limits import Limit, Metric
-from cnnport.bench.measurement import Measurement, Round
-from cnnport.bench.statistics import (
+from cnnport.measuring.comparison import Comparison, Verdict
+from cnnport.measuring.gate.limits import Limit, Metric
+from cnnport.measuring.measurement import Measurement, Round
+from cnnport.measuring.statistics import (
     Interval,
     divided,
     figure_of,

@@ -4,8 +4,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cnnport.bench.measurement import Measurement, Round
 from cnnport.errors import CnnportError
+from cnnport.measuring.measurement import Measurement, Round
 
 _FORM = re.compile(r"([a-z0-9]+)\s*([+-])\s*(\d{1,4}(?:\.\d{1,6})?)\s*%")
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from statistics import median
 
-from cnnport.bench.case import Case
-from cnnport.bench.fields import Json
-from cnnport.bench.run import Plan, question_of
-from cnnport.bench.usage import Load, read_load
+from cnnport.measuring.case import Case
+from cnnport.measuring.fields import Json
+from cnnport.measuring.run import Plan, question_of
+from cnnport.measuring.usage import Load, read_load
 from cnnport.process import Conversation, Failure, command_of
 
 SIDES = ("baseline", "new")
@@ -44,7 +44,9 @@ def measure_pair(baseline: Case, new: Case, plan: Plan, number: int) -> Json:
         for side in order:
             asked[side] = stack.enter_context(
                 Conversation(
-                    command_of("cnnport.bench.turns"), threads=cases[side].threads, timeout_s=plan.patience_s
+                    command_of("cnnport.measuring.turns"),
+                    threads=cases[side].threads,
+                    timeout_s=plan.patience_s,
                 )
             )
             question = question_of(

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from cnnport.bench.case import Case
-from cnnport.bench.comparison import Comparison, Verdict
-from cnnport.bench.environment import load_average
-from cnnport.bench.fields import Json
-from cnnport.bench.gate.baselines import Baseline
-from cnnport.bench.gate.judge import compare_pair, compare_records, worst
-from cnnport.bench.gate.limits import Limit
-from cnnport.bench.gate.pairs import measure_pair
-from cnnport.bench.journal import Journal
-from cnnport.bench.record import Measurement, Results, Skipped
-from cnnport.bench.run import Plan, Progress, identity_of, measure_rounds, measurement_of, opened, unfit
 from cnnport.errors import CnnportError
+from cnnport.measuring.case import Case
+from cnnport.measuring.comparison import Comparison, Verdict
+from cnnport.measuring.environment import load_average
+from cnnport.measuring.fields import Json
+from cnnport.measuring.gate.baselines import Baseline
+from cnnport.measuring.gate.judge import compare_pair, compare_records, worst
+from cnnport.measuring.gate.limits import Limit
+from cnnport.measuring.gate.pairs import measure_pair
+from cnnport.measuring.journal import Journal
+from cnnport.measuring.record import Measurement, Results, Skipped
+from cnnport.measuring.run import Plan, Progress, identity_of, measure_rounds, measurement_of, opened, unfit
 
 ROUNDS = 5
 """At the least: with fewer, no interval is worth the name."""

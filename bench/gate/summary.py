@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from cnnport.bench.cautions import cautions
-from cnnport.bench.comparison import Comparison, Verdict
-from cnnport.bench.gate.judge import worst
-from cnnport.bench.record import Results
-from cnnport.bench.report import environment_lines, markdown_table
 from cnnport.errors import OutputError
+from cnnport.measuring.cautions import cautions
+from cnnport.measuring.comparison import Comparison, Verdict
+from cnnport.measuring.gate.judge import worst
+from cnnport.measuring.record import Results
+from cnnport.measuring.report import environment_lines, markdown_table
 
 _TITLES = {
     Verdict.PASS: "No regression",

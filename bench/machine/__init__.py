@@ -4,7 +4,7 @@
 on the runtimes that are here, and STREAM's four kernels; never of a data sheet.
 """
 
-from cnnport.bench.machine.machine import Machine, Product, Stream
-from cnnport.bench.machine.reading import measure_machine, measure_part, read_machine
+from cnnport.measuring.machine.machine import Machine, Product, Stream
+from cnnport.measuring.machine.reading import measure_machine, measure_part, read_machine
 
 __all__ = ["Machine", "Product", "Stream", "measure_machine", "measure_part", "read_machine"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from cnnport.bench.cpus import read_line
-from cnnport.bench.environment import read_environment
-from cnnport.bench.machine.machine import Stream
-from cnnport.bench.machine.rates import Blocking, rates
+from cnnport.measuring.cpus import read_line
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.machine.machine import Stream
+from cnnport.measuring.machine.rates import Blocking, rates
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.measure import measure
+from cnnport.measuring.measure import measure
 
 if TYPE_CHECKING:
     from cnnport.runtimes.protocol import Array, Launch

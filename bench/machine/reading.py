@@ -7,11 +7,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of, default_threads
-from cnnport.bench.environment import read_environment
-from cnnport.bench.machine.machine import Json, Machine, Product, Stream
 from cnnport.errors import CheckFailedError, CnnportError, OutputError
 from cnnport.files import cache_root, write_atomically
+from cnnport.measuring.cpus import allowed_cpus, choose_cpus, cores_of, default_threads
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.machine.machine import Json, Machine, Product, Stream
 from cnnport.process import Failure, ask, command_of
 
 PARTS = ("ort-cpu", "openvino", "torch", "memory")
@@ -26,7 +26,7 @@ _MOST_TIMES = 3
 # Raised when what is measured, or how, changes.
 _FORMAT = 1
 
-_WORKER = "cnnport.bench.machine.worker"
+_WORKER = "cnnport.measuring.machine.worker"
 _TIMEOUT_S = 300.0
 
 # Whose kernels the figures are of.

@@ -1,4 +1,4 @@
-"""Part of what a machine can do, measured in this process: ``python -m cnnport.bench.machine.worker``.
+"""Part of what a machine can do, measured in this process: ``python -m cnnport.measuring.machine.worker``.
 
 The question comes as JSON on standard input: which part, on which CPUs, how long. Each part gets a process of its
 own, pinned before any library starts a thread, since idle thread pools of one disturb the next.
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnport.answering import answer_with
-from cnnport.bench.machine.machine import Json, Product
-from cnnport.bench.machine.rates import Blocking, rates
-from cnnport.bench.worker import SEED, pin
 from cnnport.errors import CnnportError
+from cnnport.measuring.machine.machine import Json, Product
+from cnnport.measuring.machine.rates import Blocking, rates
+from cnnport.measuring.worker import SEED, pin
 
 if TYPE_CHECKING:
-    from cnnport.bench.machine.operations import Operation
+    from cnnport.measuring.machine.operations import Operation
 
 # Precisions other than a file's own, that a runtime computes a float32 file in: by setting and name of the precision.
 _COMPUTED_IN = {"openvino": (("f32", "fp32"), ("bf16", "bf16"), ("f16", "fp16"))}
@@ -40,7 +40,7 @@ def serve(question: Json) -> Json:
     pin(question["cpus"])
     part, threads, duration_s = question["part"], question["threads"], question["duration_s"]
     if part == "memory":
-        from cnnport.bench.machine.bandwidth import streams
+        from cnnport.measuring.machine.bandwidth import streams
 
         return {"streams": [asdict(each) for each in streams(threads, duration_s)]}
     if part == "torch":
@@ -62,7 +62,7 @@ def serve(question: Json) -> Json:
 
 def _of_runtime(name: str, threads: int, duration_s: float) -> Iterator[Product]:
     """What a runtime reaches, in each precision that it has."""
-    from cnnport.bench.machine.operations import SIZES, convolutions, products
+    from cnnport.measuring.machine.operations import SIZES, convolutions, products
 
     convolution = convolutions()
     for size in SIZES:
@@ -108,7 +108,7 @@ def _of_torch(threads: int, duration_s: float) -> Iterator[Product]:
     """PyTorch's own matrix product, whatever library it was built with."""
     import torch
 
-    from cnnport.bench.machine.operations import SIZES
+    from cnnport.measuring.machine.operations import SIZES
 
     torch.set_num_threads(threads)
     for size in SIZES:
@@ -122,7 +122,7 @@ def _of_numpy(duration_s: float) -> Iterator[Product]:
     """NumPy's, which is OpenBLAS in its wheels: no network runs on it, it is there to be compared with."""
     import numpy as np
 
-    from cnnport.bench.machine.operations import SIZES
+    from cnnport.measuring.machine.operations import SIZES
 
     rng = np.random.default_rng(SEED)
     for size in SIZES:

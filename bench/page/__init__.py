@@ -4,8 +4,8 @@ The numbers go from ``documents`` (reading) over one module for each kind of res
 ``page``. ``charts`` describes drawings, ``draw`` draws them.
 """
 
-from cnnport.bench.page.documents import DocumentError
-from cnnport.bench.page.draw import ReportExtraMissingError, require_extra
-from cnnport.bench.page.page import make_page, write_page
+from cnnport.measuring.page.documents import DocumentError
+from cnnport.measuring.page.draw import ReportExtraMissingError, require_extra
+from cnnport.measuring.page.page import make_page, write_page
 
 __all__ = ["DocumentError", "ReportExtraMissingError", "make_page", "require_extra", "write_page"]

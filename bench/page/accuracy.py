@@ -4,13 +4,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.trade import Trade, front, trades
-from cnnport.bench.page.documents import Document, DocumentError, Fields
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.measured import Measured, commands_of, rows_of, series_of
-from cnnport.bench.page.words import command, file_word, listed, milliseconds, number, percent, plural
-from cnnport.bench.record import Measurement
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.trade import Trade, front, trades
+from cnnport.measuring.page.documents import Document, DocumentError, Fields
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.measured import Measured, commands_of, rows_of, series_of
+from cnnport.measuring.page.words import command, file_word, listed, milliseconds, number, percent, plural
+from cnnport.measuring.record import Measurement
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.accuracy import Evaluation, read_evaluations
-from cnnport.bench.page.documents import Document
-from cnnport.bench.page.graphs import GraphChange, read_graph_changes
-from cnnport.bench.page.measured import Measured, read_measured
-from cnnport.bench.page.parity import Parity, read_parities
-from cnnport.bench.page.profiled import Profiled, read_profiles
-from cnnport.bench.page.quantized import Quantization, read_quantizations
-from cnnport.bench.page.tuned import Tuning, read_tunings
+from cnnport.measuring.page.accuracy import Evaluation, read_evaluations
+from cnnport.measuring.page.documents import Document
+from cnnport.measuring.page.graphs import GraphChange, read_graph_changes
+from cnnport.measuring.page.measured import Measured, read_measured
+from cnnport.measuring.page.parity import Parity, read_parities
+from cnnport.measuring.page.profiled import Profiled, read_profiles
+from cnnport.measuring.page.quantized import Quantization, read_quantizations
+from cnnport.measuring.page.tuned import Tuning, read_tunings
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cnnport.bench.page.words import clean
 from cnnport.errors import ArtifactError, CnnportError, first_line
+from cnnport.measuring.page.words import clean
 
 if TYPE_CHECKING:
     import onnx

@@ -10,9 +10,9 @@ import json
 import re
 from xml.etree import ElementTree as ET
 
-from cnnport.bench.page.charts.theme import DATA
-from cnnport.bench.page.figure import Spec
 from cnnport.errors import CnnportError
+from cnnport.measuring.page.charts.theme import DATA
+from cnnport.measuring.page.figure import Spec
 
 VEGA_LITE = "6.1"
 """The version of Vega-Lite that specifications are written for."""

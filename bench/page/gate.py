@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from cnnport.bench.comparison import Comparison, Verdict
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.interval import Interval, intervals
-from cnnport.bench.page.charts.rows import Row
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.measured import Measured
-from cnnport.bench.page.words import clean, number, own_command, plural
+from cnnport.measuring.comparison import Comparison, Verdict
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.interval import Interval, intervals
+from cnnport.measuring.page.charts.rows import Row
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.measured import Measured
+from cnnport.measuring.page.words import clean, number, own_command, plural
 
 SERIES = {Verdict.PASS: 2, Verdict.REGRESSION: 1, Verdict.INCONCLUSIVE: 6}
 """Of each verdict the colour and the shape."""

@@ -8,11 +8,11 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.change import Change, changes
-from cnnport.bench.page.documents import GRAPH, Document, Fields, check_graph
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.words import clean, command, file_word, megabytes, number, plural, signed_percent
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.change import Change, changes
+from cnnport.measuring.page.documents import GRAPH, Document, Fields, check_graph
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.words import clean, command, file_word, megabytes, number, plural, signed_percent
 
 if TYPE_CHECKING:
     import onnx

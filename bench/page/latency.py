@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.lines import Line, lines
-from cnnport.bench.page.charts.rows import Row
-from cnnport.bench.page.charts.spread import Spread, spreads
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.measured import (
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.lines import Line, lines
+from cnnport.measuring.page.charts.rows import Row
+from cnnport.measuring.page.charts.spread import Spread, spreads
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.measured import (
     Measured,
     commands_of,
     common_of,
@@ -17,8 +17,8 @@ from cnnport.bench.page.measured import (
     rows_of,
     series_of,
 )
-from cnnport.bench.page.words import megabytes, milliseconds, number, percent, plural, times
-from cnnport.bench.record import Measurement
+from cnnport.measuring.page.words import megabytes, milliseconds, number, percent, plural, times
+from cnnport.measuring.record import Measurement
 
 ROWS_IN_ONE = 12
 """As many cases of several networks share a figure."""

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.bars import Bar, bars
-from cnnport.bench.page.charts.roof import BOUNDS, Dot, roofline
-from cnnport.bench.page.charts.rows import Row
-from cnnport.bench.page.charts.stack import Stack, stacks
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.profiled import Profiled
-from cnnport.bench.page.words import listed, milliseconds, number, percent, plural, sentence
-from cnnport.bench.profiling.record import ProfiledLayer
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.bars import Bar, bars
+from cnnport.measuring.page.charts.roof import BOUNDS, Dot, roofline
+from cnnport.measuring.page.charts.rows import Row
+from cnnport.measuring.page.charts.stack import Stack, stacks
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.profiled import Profiled
+from cnnport.measuring.page.words import listed, milliseconds, number, percent, plural, sentence
+from cnnport.measuring.profiling.record import ProfiledLayer
 
 BARS_AT_MOST = 20
 KINDS_AT_MOST = len(theme.SERIES)

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cnnport.bench.page.figure import Figure, Section, Table
-from cnnport.bench.page.measured import Measured
-from cnnport.bench.page.profiled import Profiled
-from cnnport.bench.page.words import listed, number
-from cnnport.bench.record import Environment
+from cnnport.measuring.page.figure import Figure, Section, Table
+from cnnport.measuring.page.measured import Measured
+from cnnport.measuring.page.profiled import Profiled
+from cnnport.measuring.page.words import listed, number
+from cnnport.measuring.record import Environment
 
 
 def environments(

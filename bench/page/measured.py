@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from cnnport.bench.page.documents import Document, DocumentError
-from cnnport.bench.page.words import clean, command, file_word, own_command, plural
-from cnnport.bench.record import Environment, Measurement, RecordError, Results, Skipped
+from cnnport.measuring.page.documents import Document, DocumentError
+from cnnport.measuring.page.words import clean, command, file_word, own_command, plural
+from cnnport.measuring.record import Environment, Measurement, RecordError, Results, Skipped
 
 RUNTIMES = ("ort-cpu", "openvino", "torch-cpu", "ort-cuda", "trt", "trt-rtx")
 """A runtime has the same colour in every figure; those that are not here share the last one."""

@@ -11,24 +11,24 @@ from importlib.resources import files
 from pathlib import Path
 
 from cnnport._version import __version__
-from cnnport.bench.page.accuracy import accuracy_section
-from cnnport.bench.page.charts.theme import SHAPE_PATHS
-from cnnport.bench.page.contents import Contents, contents_of
-from cnnport.bench.page.documents import GRAPH, KINDS, Document, read_documents
-from cnnport.bench.page.draw import draw, require_extra
-from cnnport.bench.page.figure import Figure, Section
-from cnnport.bench.page.gate import gate_section
-from cnnport.bench.page.graphs import graphs_section
-from cnnport.bench.page.latency import latency_section, throughput_section
-from cnnport.bench.page.layers import layers_section
-from cnnport.bench.page.machine import environments, machine_section
-from cnnport.bench.page.measured import rows_of
-from cnnport.bench.page.parity import parity_section
-from cnnport.bench.page.quantized import quantized_section
-from cnnport.bench.page.summary import best_table, headlines, remarks, sentences
-from cnnport.bench.page.tuned import tuned_section
-from cnnport.bench.page.words import clean, command, file_word, listed, plural, slug
 from cnnport.files import write_atomically
+from cnnport.measuring.page.accuracy import accuracy_section
+from cnnport.measuring.page.charts.theme import SHAPE_PATHS
+from cnnport.measuring.page.contents import Contents, contents_of
+from cnnport.measuring.page.documents import GRAPH, KINDS, Document, read_documents
+from cnnport.measuring.page.draw import draw, require_extra
+from cnnport.measuring.page.figure import Figure, Section
+from cnnport.measuring.page.gate import gate_section
+from cnnport.measuring.page.graphs import graphs_section
+from cnnport.measuring.page.latency import latency_section, throughput_section
+from cnnport.measuring.page.layers import layers_section
+from cnnport.measuring.page.machine import environments, machine_section
+from cnnport.measuring.page.measured import rows_of
+from cnnport.measuring.page.parity import parity_section
+from cnnport.measuring.page.quantized import quantized_section
+from cnnport.measuring.page.summary import best_table, headlines, remarks, sentences
+from cnnport.measuring.page.tuned import tuned_section
+from cnnport.measuring.page.words import clean, command, file_word, listed, plural, slug
 
 
 @dataclass(frozen=True)

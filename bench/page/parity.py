@@ -4,12 +4,12 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.heat import Cell, heat
-from cnnport.bench.page.charts.rows import Row
-from cnnport.bench.page.documents import Document, Fields
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.words import command, file_word, number, percent, plural
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.heat import Cell, heat
+from cnnport.measuring.page.charts.rows import Row
+from cnnport.measuring.page.documents import Document, Fields
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.words import command, file_word, number, percent, plural
 
 ROWS_AT_MOST = 24
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from cnnport.bench.fields import RecordError
-from cnnport.bench.page.documents import Document, DocumentError, Fields
-from cnnport.bench.page.measured import shown_environment
-from cnnport.bench.page.words import clean, command, file_word, own_command, plural
-from cnnport.bench.profiling.record import Profile, ProfiledLayer
+from cnnport.measuring.fields import RecordError
+from cnnport.measuring.page.documents import Document, DocumentError, Fields
+from cnnport.measuring.page.measured import shown_environment
+from cnnport.measuring.page.words import clean, command, file_word, own_command, plural
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer
 
 
 @dataclass(frozen=True)

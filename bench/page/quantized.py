@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.charts.bars import Bar, bars
-from cnnport.bench.page.charts.rows import Row
-from cnnport.bench.page.charts.trade import Trade, trades
-from cnnport.bench.page.documents import Document, Fields
-from cnnport.bench.page.figure import Figure, Section, Table
-from cnnport.bench.page.words import command, file_word, number, plural
+from cnnport.measuring.page.charts.bars import Bar, bars
+from cnnport.measuring.page.charts.rows import Row
+from cnnport.measuring.page.charts.trade import Trade, trades
+from cnnport.measuring.page.documents import Document, Fields
+from cnnport.measuring.page.figure import Figure, Section, Table
+from cnnport.measuring.page.words import command, file_word, number, plural
 
 BARS_AT_MOST = 16
 

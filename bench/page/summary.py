@@ -2,14 +2,14 @@
 
 from collections.abc import Iterator
 
-from cnnport.bench.cautions import cautions
-from cnnport.bench.page.contents import Contents
-from cnnport.bench.page.documents import Fields
-from cnnport.bench.page.figure import Headline, Remark, Table
-from cnnport.bench.page.machine import differing, environments
-from cnnport.bench.page.measured import rows_of
-from cnnport.bench.page.words import clean, listed, milliseconds, number, percent, plural, sentence, times
-from cnnport.bench.record import Measurement
+from cnnport.measuring.cautions import cautions
+from cnnport.measuring.page.contents import Contents
+from cnnport.measuring.page.documents import Fields
+from cnnport.measuring.page.figure import Headline, Remark, Table
+from cnnport.measuring.page.machine import differing, environments
+from cnnport.measuring.page.measured import rows_of
+from cnnport.measuring.page.words import clean, listed, milliseconds, number, percent, plural, sentence, times
+from cnnport.measuring.record import Measurement
 
 HEADLINES_AT_MOST = 6
 

@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.trade import Trade, front, trades
-from cnnport.bench.page.documents import Document, Fields
-from cnnport.bench.page.figure import Figure, Key, Section, Table
-from cnnport.bench.page.measured import series_of
-from cnnport.bench.page.words import command, file_word, milliseconds, number, plural
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.trade import Trade, front, trades
+from cnnport.measuring.page.documents import Document, Fields
+from cnnport.measuring.page.figure import Figure, Key, Section, Table
+from cnnport.measuring.page.measured import series_of
+from cnnport.measuring.page.words import command, file_word, milliseconds, number, plural
 
 
 @dataclass(frozen=True)

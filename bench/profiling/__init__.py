@@ -5,11 +5,11 @@ the modules of the network; ``roof`` holds them to what the machine can do; ``re
 ``limits``, ``diff``, ``chrome`` and ``table`` say it in words, against another, as a trace and to people.
 """
 
-from cnnport.bench.profiling.chrome import chrome_trace
-from cnnport.bench.profiling.diff import Diff, diff
-from cnnport.bench.profiling.record import Profile, ProfiledLayer, json_text, read_profile
-from cnnport.bench.profiling.run import profile
-from cnnport.bench.profiling.table import render, render_diff
+from cnnport.measuring.profiling.chrome import chrome_trace
+from cnnport.measuring.profiling.diff import Diff, diff
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer, json_text, read_profile
+from cnnport.measuring.profiling.run import profile
+from cnnport.measuring.profiling.table import render, render_diff
 
 __all__ = [
     "Diff",

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from cnnport.bench.case import Case
-from cnnport.bench.fields import Json
-from cnnport.bench.paired import refusal
-from cnnport.bench.profiling.kernels import Kernel, Timed, merged
-from cnnport.bench.run import question_of, unfit
 from cnnport.errors import CnnportError
+from cnnport.measuring.case import Case
+from cnnport.measuring.fields import Json
+from cnnport.measuring.paired import refusal
+from cnnport.measuring.profiling.kernels import Kernel, Timed, merged
+from cnnport.measuring.run import question_of, unfit
 from cnnport.process import Conversation, Failure, command_of
 
 # Who has a probe; the table of probes itself brings what must not be imported here.
@@ -66,7 +66,7 @@ class Profiling:
         """
         self._case = case
         self._process = Conversation(
-            command_of("cnnport.bench.profiling.worker"), threads=case.threads, timeout_s=_TIMEOUT_S
+            command_of("cnnport.measuring.profiling.worker"), threads=case.threads, timeout_s=_TIMEOUT_S
         )
         try:
             self._ask(question_of(case, warmup_s, 0.0, 1))

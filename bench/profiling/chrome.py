@@ -7,9 +7,9 @@ between layers is real; what they leave of a run without the profiler stands beh
 
 from collections.abc import Iterator, Sequence
 
-from cnnport.bench.fields import Json
-from cnnport.bench.profiling.limits import title_of
-from cnnport.bench.profiling.record import Profile, ProfiledLayer
+from cnnport.measuring.fields import Json
+from cnnport.measuring.profiling.limits import title_of
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer
 
 _PROCESS = 1
 _KERNELS, _MODULES = 1, 2

@@ -8,9 +8,9 @@ of layout, are put together by module and operator. Every layer of either profil
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.fields import Json
-from cnnport.bench.profiling.layers import is_conversion
-from cnnport.bench.profiling.record import Profile, ProfiledLayer
+from cnnport.measuring.fields import Json
+from cnnport.measuring.profiling.layers import is_conversion
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer
 
 # In the place of an operator: those of all runtimes that change layout or type are one.
 _CONVERSION = "conversion"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean, median
 
-from cnnport.bench.fields import Json
 from cnnport.errors import CheckFailedError
+from cnnport.measuring.fields import Json
 
 INTEGER = "int8"
 

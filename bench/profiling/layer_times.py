@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cnnport.bench.fields import Json
-from cnnport.bench.profiling.kernels import Kernel
-from cnnport.bench.profiling.nodes import FIRST_OF_KERNEL, Nodes
+from cnnport.measuring.fields import Json
+from cnnport.measuring.profiling.kernels import Kernel
+from cnnport.measuring.profiling.nodes import FIRST_OF_KERNEL, Nodes
 
 if TYPE_CHECKING:
     import onnx

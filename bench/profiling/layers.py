@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cnnport.bench.profiling.kernels import Kernel
-from cnnport.bench.profiling.names import ROOT, Origin, origins
-from cnnport.bench.profiling.nodes import CONVERSIONS, FIRST_OF_KERNEL, Nodes
+from cnnport.measuring.profiling.kernels import Kernel
+from cnnport.measuring.profiling.names import ROOT, Origin, origins
+from cnnport.measuring.profiling.nodes import CONVERSIONS, FIRST_OF_KERNEL, Nodes
 
 if TYPE_CHECKING:
     from cnnport.graphs.cost import Cost, NodeCosts

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from cnnport.bench.profiling.kernels import INTEGER
-from cnnport.bench.profiling.layers import is_conversion
-from cnnport.bench.profiling.record import Profile, ProfiledLayer
+from cnnport.measuring.profiling.kernels import INTEGER
+from cnnport.measuring.profiling.layers import is_conversion
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer
 
 # Layers that are named; shares of the whole below the second are not worth a sentence.
 _NAMED = 3

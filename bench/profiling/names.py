@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from cnnport.bench.profiling.nodes import Nodes
+from cnnport.measuring.profiling.nodes import Nodes
 
 ROOT = "(root)"
 """In the place of a path: the network itself."""

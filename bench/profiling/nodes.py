@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cnnport.bench.profiling.kernels import Kernel
+from cnnport.measuring.profiling.kernels import Kernel
 
 if TYPE_CHECKING:
     import onnx

@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.measure import measure
-from cnnport.bench.profiling.probes.probe import Probe, Wish
+from cnnport.measuring.measure import measure
+from cnnport.measuring.profiling.probes.probe import Probe, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from cnnport.bench.fields import Json
-from cnnport.bench.profiling.kernels import Kernel, Timed, middle_mean, precision_of, timed
 from cnnport.errors import CheckFailedError
+from cnnport.measuring.fields import Json
+from cnnport.measuring.profiling.kernels import Kernel, Timed, middle_mean, precision_of, timed
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cnnport.bench.fields import Json, RecordError, count, number, optional_number, rows, take, texts
-from cnnport.bench.record import Environment
+from cnnport.measuring.fields import Json, RecordError, count, number, optional_number, rows, take, texts
+from cnnport.measuring.record import Environment
 
 VERSION = 1
 """Of the document."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cnnport.bench.fields import Json
+from cnnport.measuring.fields import Json
 
 LEAST_MS = 1e-3
 """Shorter times are not judged: runtimes count whole microseconds."""

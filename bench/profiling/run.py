@@ -11,27 +11,27 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.case import Case
-from cnnport.bench.environment import read_environment
-from cnnport.bench.fields import Json
-from cnnport.bench.paired import TURNS, WARMUP_S, refusal
-from cnnport.bench.profiling.asking import Profiling, Told, require_profiled
-from cnnport.bench.profiling.kernels import merged
-from cnnport.bench.profiling.layers import Layer, alone, layers_of
-from cnnport.bench.profiling.limits import limits, notes
-from cnnport.bench.profiling.nodes import Nodes
-from cnnport.bench.profiling.record import Profile, ProfiledLayer
-from cnnport.bench.profiling.roof import Roof
-from cnnport.bench.run import question_of
 from cnnport.errors import CnnportError
+from cnnport.measuring.case import Case
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.fields import Json
+from cnnport.measuring.paired import TURNS, WARMUP_S, refusal
+from cnnport.measuring.profiling.asking import Profiling, Told, require_profiled
+from cnnport.measuring.profiling.kernels import merged
+from cnnport.measuring.profiling.layers import Layer, alone, layers_of
+from cnnport.measuring.profiling.limits import limits, notes
+from cnnport.measuring.profiling.nodes import Nodes
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer
+from cnnport.measuring.profiling.roof import Roof
+from cnnport.measuring.run import question_of
 from cnnport.process import Conversation, Failure, command_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cnnport.artifact import Artifact
-    from cnnport.bench.profiling.kernels import Kernel
     from cnnport.graphs.cost import Cost, NodeCosts
+    from cnnport.measuring.profiling.kernels import Kernel
 
 _TIMEOUT_S = 900.0
 
@@ -126,7 +126,7 @@ class _Turns:
             self.told.append(profiling.told())
 
     def _plain(self, stack: ExitStack) -> Conversation:
-        command = command_of("cnnport.bench.turns")
+        command = command_of("cnnport.measuring.turns")
         process = stack.enter_context(Conversation(command, threads=self._case.threads, timeout_s=_TIMEOUT_S))
         _answered(self._case, process.ask(question_of(self._case, self._warmup_s, 0.0, 1)))
         return process
@@ -215,7 +215,7 @@ def _shapes(artifact: "Artifact", batch: int) -> dict[str, tuple[int, ...]]:
 def _machine(case: Case, *, measure: bool) -> Json | None:
     if case.runtime not in _ON_CPU or case.settings.get("device", "CPU") != "CPU":
         return None
-    from cnnport.bench.machine import read_machine
+    from cnnport.measuring.machine import read_machine
 
     try:
         return read_machine(case.threads, measure=measure).to_json()

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from cnnport.bench.profiling.diff import Diff, Row
-from cnnport.bench.profiling.record import Profile, ProfiledLayer
+from cnnport.measuring.profiling.diff import Diff, Row
+from cnnport.measuring.profiling.record import Profile, ProfiledLayer
 
 if TYPE_CHECKING:
     from rich.console import Group

@@ -1,4 +1,4 @@
-"""One case under its runtime's profiler, a turn at a time: ``python -m cnnport.bench.profiling.worker``.
+"""One case under its runtime's profiler, a turn at a time: ``python -m cnnport.measuring.profiling.worker``.
 
 The first line of standard input is a case as ``bench.worker`` takes it. Each further one asks for a turn
 (``duration_s``, ``least_runs``, ``most_runs``), or for what the turns so far say of kernels (``kernels``), after
@@ -12,13 +12,13 @@ from pathlib import Path
 from statistics import median
 
 from cnnport.answering import answer_all_with
-from cnnport.bench.case import artifact_from_json
-from cnnport.bench.fields import Json
-from cnnport.bench.measure import measure
-from cnnport.bench.profiling.noting import noting_ms
-from cnnport.bench.profiling.probes import PROBES, Probe, Wish
-from cnnport.bench.worker import pin
 from cnnport.errors import ArtifactError
+from cnnport.measuring.case import artifact_from_json
+from cnnport.measuring.fields import Json
+from cnnport.measuring.measure import measure
+from cnnport.measuring.profiling.noting import noting_ms
+from cnnport.measuring.profiling.probes import PROBES, Probe, Wish
+from cnnport.measuring.worker import pin
 
 # What others left in the caches slows a run of so many seconds down by nothing that shows.
 _LONG_S = 0.05

@@ -1,9 +1,9 @@
 """The loop that the harness is held against: what anyone would write around a runtime, and nothing of ours.
 
-``python -m cnnport.bench.studies.bare`` reads ``{"runtime", "path", "feeds", "call", "threads", "cpus", "warmup_s",
-"duration_s"}`` as JSON on standard input and answers with ``{"samples_ns"}``. Of the harness it shares the
-pinning, the threads, the precision and the values of the input, because those are the conditions of the comparison;
-it shares neither the timing loop nor the runtime's adapter.
+``python -m cnnport.measuring.studies.bare`` reads ``{"runtime", "path", "feeds", "call", "threads", "cpus",
+"warmup_s", "duration_s"}`` as JSON on standard input and answers with ``{"samples_ns"}``. Of the harness it shares
+the pinning, the threads, the precision and the values of the input, because those are the conditions of the
+comparison; it shares neither the timing loop nor the runtime's adapter.
 
 ``call`` is ``run``, which takes the feeds and fetches the outputs every time (``session.run`` of onnxruntime,
 ``request.infer(feeds)`` of openvino), or ``bound``, for which everything lies in place, as with the adapter, so that

@@ -1,4 +1,4 @@
-"""Every way to run a network of the zoo, side by side: ``python -m cnnport.bench.studies.benchmarks [PATTERN]...``.
+"""All ways to run a network of the zoo, in turn: ``python -m cnnport.measuring.studies.benchmarks [PATTERN]...``.
 
 PyTorch by itself and compiled, what torch.onnx writes on ONNX Runtime and on OpenVINO, the same after onnxsim, and
 cnnport's files in float32 and int8 on both; all of one network in turn, so that a machine that slows down does so for
@@ -17,20 +17,20 @@ from statistics import median
 
 from cnnport import registry
 from cnnport._version import __version__
-from cnnport.bench.case import Case, make_cases
-from cnnport.bench.environment import read_environment
-from cnnport.bench.paired import circumstances, measure_cases_in_turn
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.record import Json
-from cnnport.bench.run import unfit
-from cnnport.bench.studies.alone import alone
-from cnnport.bench.studies.benchmarks_page import markdown
-from cnnport.bench.studies.graph_tools import perform
-from cnnport.bench.studies.graphs_record import REPRESENTATIVES
-from cnnport.bench.studies.quantized_accuracy import make_file
-from cnnport.bench.studies.quantized_speed import CALIBRATION
-from cnnport.bench.studies.rows import kept_rows, write_record
 from cnnport.errors import CnnportError, UnknownNameError
+from cnnport.measuring.case import Case, make_cases
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.paired import circumstances, measure_cases_in_turn
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.record import Json
+from cnnport.measuring.run import unfit
+from cnnport.measuring.studies.alone import alone
+from cnnport.measuring.studies.benchmarks_page import markdown
+from cnnport.measuring.studies.graph_tools import perform
+from cnnport.measuring.studies.graphs_record import REPRESENTATIVES
+from cnnport.measuring.studies.quantized_accuracy import make_file
+from cnnport.measuring.studies.quantized_speed import CALIBRATION
+from cnnport.measuring.studies.rows import kept_rows, write_record
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
 
@@ -207,7 +207,7 @@ def _versions() -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.benchmarks",
+        prog="python -m cnnport.measuring.studies.benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from cnnport.bench.paired import ratio
-from cnnport.bench.record import Json
+from cnnport.measuring.paired import ratio
+from cnnport.measuring.record import Json
 
 # What every other way is held against: what a user has before any export.
 _BASE = "torch"

@@ -1,4 +1,4 @@
-"""What calibrating costs beside running: ``python -m cnnport.bench.studies.calibration_cost [FILE]``.
+"""What calibrating costs beside running: ``python -m cnnport.measuring.studies.calibration_cost [FILE]``.
 
 A network is run over a folder of pictures in float32, and calibrated on it for each target, with as many threads,
 each case in a process of its own, in turn, in rounds. Both decode and prepare the same pictures, and run batches of
@@ -19,15 +19,15 @@ from PIL import Image
 
 from cnnport.answering import answer_with
 from cnnport.artifact import Artifact
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
-from cnnport.bench.studies.rows import write_document
 from cnnport.calibration import METHODS, Samples, calibrate, open_samples
 from cnnport.errors import CnnportError
-from cnnport.export import export
+from cnnport.exporting import export
 from cnnport.graphs.passes import passes_for
 from cnnport.graphs.protos import read
 from cnnport.graphs.quantize import wanted
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.rows import write_document
 from cnnport.memory import peak_memory_bytes
 from cnnport.onnxfile import load_model, read_artifact
 from cnnport.process import Failure, ask, command_of
@@ -58,7 +58,7 @@ class Case:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a line for each case, and write the file."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.calibration_cost", description=__doc__
+        prog="python -m cnnport.measuring.studies.calibration_cost", description=__doc__
     )
     parser.add_argument("file", type=Path, nargs="?", default=Path("bench/results/calibration_cost.json"))
     parser.add_argument("--network", default=_NETWORK, help="of the zoo, for pictures")
@@ -131,7 +131,7 @@ def measure(
         answers: dict[str, list[Json]] = {case.target: [] for case in cases}
         for number in range(rounds):
             for case in cases[:: -1 if number % 2 else 1]:
-                command = (*command_of("cnnport.bench.studies.calibration_cost"), "--worker")
+                command = (*command_of("cnnport.measuring.studies.calibration_cost"), "--worker")
                 answer = ask(command, asdict(case), threads=threads, timeout_s=_LIMIT_S)
                 if isinstance(answer, Failure):
                     raise CnnportError(f"{case.target or 'running'}, {threads} threads: {answer.reason}")

@@ -1,4 +1,4 @@
-"""What DenseNet's memory-efficient mode saves: ``python -m cnnport.bench.studies.densenet_memory [FILE]``.
+"""What DenseNet's memory-efficient mode saves: ``python -m cnnport.measuring.studies.densenet_memory [FILE]``.
 
 One training step, forward and backward, of each case in a process of its own, with the mode and without, in rounds.
 The peak of the resident set is measured, and beside it stands what the forward pass leaves for the backward pass by
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from cnnport import registry
 from cnnport.answering import follow, take_stdout
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
-from cnnport.bench.studies.rows import write_document
 from cnnport.errors import CnnportError
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.rows import write_document
 from cnnport.memory import peak_memory_bytes, return_large_blocks
 from cnnport.process import Failure, ask, command_of
 
@@ -50,7 +50,7 @@ CASES = tuple(
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print a line for each case, and write the file."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.densenet_memory", description=__doc__
+        prog="python -m cnnport.measuring.studies.densenet_memory", description=__doc__
     )
     parser.add_argument("file", type=Path, nargs="?", default=Path("bench/results/densenet_memory.json"))
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="processes for each case")
@@ -87,7 +87,7 @@ def measure(cases: tuple[Case, ...], rounds: int) -> list[Json]:
     answers: dict[Case, list[Json]] = {case: [] for case in cases}
     for _ in range(rounds):
         for case in cases:
-            command = (*command_of("cnnport.bench.studies.densenet_memory"), "--worker")
+            command = (*command_of("cnnport.measuring.studies.densenet_memory"), "--worker")
             answer = ask(command, asdict(case), threads=_THREADS, timeout_s=_LIMIT_S)
             if isinstance(answer, Failure):
                 raise CnnportError(f"{case.network}, batch {case.batch}: {answer.reason}")

@@ -1,4 +1,4 @@
-"""Whether decoding holds a runtime back: ``python -m cnnport.bench.studies.evaluation [FILE]``.
+"""Whether decoding holds a runtime back: ``python -m cnnport.measuring.studies.evaluation [FILE]``.
 
 Generated JPEGs of 224 x 224 pixels are evaluated with a network of the zoo, each case in a process of its own, in
 turn, in rounds: decoding and preparing alone (with the runtime that computes nothing), running alone (over pictures
@@ -25,15 +25,15 @@ import numpy as np
 from PIL import Image
 
 from cnnport.answering import answer_with
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
-from cnnport.bench.studies.rows import write_document
 from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.evaluation import Plan, Request, Status, document_of, evaluate
 from cnnport.evaluation.data import open_pictures
 from cnnport.evaluation.network import cpu_count, prepare_network
 from cnnport.evaluation.scoring import Batch
 from cnnport.evaluation.tally import Tally
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.rows import write_document
 from cnnport.onnxfile import read_artifact
 from cnnport.process import Failure, ask, command_of
 from cnnport.runtimes import Options, require_runtime
@@ -66,7 +66,7 @@ class Case:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, print the record in short, and write the file."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.evaluation", description=__doc__.splitlines()[0]
+        prog="python -m cnnport.measuring.studies.evaluation", description=__doc__.splitlines()[0]
     )
     parser.add_argument("file", type=Path, nargs="?", default=Path("bench/results/evaluation.json"))
     parser.add_argument("--network", default=_NETWORK, help="of the zoo, for pictures")
@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
         answer_with(_work)
         return 0
     # Not for the processes that are measured: it brings PyTorch.
-    from cnnport.export import export
+    from cnnport.exporting import export
 
     try:
         environment = read_environment().to_json()
@@ -139,7 +139,7 @@ def measure(file: Path, folder: Path, count: int, rounds: int) -> Json:
 
     def asked(what: str, allowed: int, cache: str) -> Json | Failure:
         case = Case(what, allowed, str(file), str(folder / "pictures"), count, str(folder / cache))
-        command = (*command_of("cnnport.bench.studies.evaluation"), "--worker")
+        command = (*command_of("cnnport.measuring.studies.evaluation"), "--worker")
         return ask(command, asdict(case), threads=allowed, timeout_s=_LIMIT_S)
 
     for number in range(rounds):

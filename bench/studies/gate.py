@@ -1,4 +1,4 @@
-"""Whether the gate keeps its word: ``python -m cnnport.bench.studies.gate [FILE]``.
+"""Whether the gate keeps its word: ``python -m cnnport.measuring.studies.gate [FILE]``.
 
 In turn, as often as asked: the same file under two names (A/A), which has to pass or be inconclusive, and a file with
 some layers more that cost a tenth (planted), which has to be a regression, both at a limit of 5 %; and again while
@@ -22,15 +22,15 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from cnnport.bench.case import make_cases
-from cnnport.bench.environment import read_environment
-from cnnport.bench.fields import Json
-from cnnport.bench.gate import MAX_ROUNDS, Baseline, bench_against, parse_limit
-from cnnport.bench.paired import measure_in_turn
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.run import Plan
 from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.files import write_atomically
+from cnnport.measuring.case import make_cases
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.fields import Json
+from cnnport.measuring.gate import MAX_ROUNDS, Baseline, bench_against, parse_limit
+from cnnport.measuring.paired import measure_in_turn
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.run import Plan
 from cnnport.onnxfile import load_model, read_artifact
 
 RECORD = Path("bench/results/gate.json")
@@ -54,7 +54,7 @@ _BUSY = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments, run, write; gives the exit code: 1 where more verdicts are wrong than may be."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.gate", description=__doc__.splitlines()[0]
+        prog="python -m cnnport.measuring.studies.gate", description=__doc__.splitlines()[0]
     )
     parser.add_argument("file", type=Path, nargs="?", help=f"an .onnx file; {NETWORK} if omitted")
     parser.add_argument("--runs", type=int, default=50, help="of the A/A test and of the planted one")
@@ -189,7 +189,7 @@ def plant(source: Path, target: Path, layers: int) -> None:
 
 def _exported(path: Path) -> Path:
     if not path.exists():
-        from cnnport.export import export
+        from cnnport.exporting import export
 
         export(NETWORK, path, weights="random")
     return path

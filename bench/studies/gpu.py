@@ -1,4 +1,4 @@
-"""What GPUs do: ``python -m cnnport.bench.studies.gpu --out FILE --files DIR`` writes one JSON document.
+"""What GPUs do: ``python -m cnnport.measuring.studies.gpu --out FILE --files DIR`` writes one JSON document.
 
 In this order, and each part in processes of its own: the conformance suite on the runtimes; for every network the
 outputs of every variant of every runtime, held against PyTorch's and ONNX Runtime's on the CPU; the latency of every
@@ -26,16 +26,16 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from cnnport.bench.case import artifact_to_json, make_cases
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.record import Json
-from cnnport.bench.run import bench
-from cnnport.bench.studies.gpu_record import Record, Variant
 from cnnport.errors import ArtifactError, CnnportError
+from cnnport.measuring.case import artifact_to_json, make_cases
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.record import Json
+from cnnport.measuring.run import bench
+from cnnport.measuring.studies.gpu_record import Record, Variant
 from cnnport.process import Failure, ask, command_of
 
-PARITY = "cnnport.bench.studies.gpu_parity"
+PARITY = "cnnport.measuring.studies.gpu_parity"
 
 # A step that is not done by then has hung.
 _STEP_S = 300.0
@@ -264,7 +264,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.gpu",
+        prog="python -m cnnport.measuring.studies.gpu",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -286,7 +286,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _representatives() -> tuple[str, ...]:
-    from cnnport.bench.studies.graphs_record import REPRESENTATIVES
+    from cnnport.measuring.studies.graphs_record import REPRESENTATIVES
 
     return REPRESENTATIVES
 

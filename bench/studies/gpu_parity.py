@@ -1,4 +1,4 @@
-"""One file on several runtimes, in this process: ``python -m cnnport.bench.studies.gpu_parity`` reads which as JSON.
+"""One file on several runtimes, here: ``python -m cnnport.measuring.studies.gpu_parity`` reads which as JSON.
 
 The question has ``artifact``, ``variants`` (a list of ``runtime`` and ``settings``), ``references`` (places in that
 list), ``batch``, ``seed``, ``device`` and ``threads``. The answer has one row for each variant: how far its outputs
@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cnnport.answering import answer_with, one_line
-from cnnport.bench.case import artifact_from_json
-from cnnport.bench.record import Json
 from cnnport.errors import CnnportError
+from cnnport.measuring.case import artifact_from_json
+from cnnport.measuring.record import Json
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact

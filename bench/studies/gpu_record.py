@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
 from cnnport.errors import ArtifactError
 from cnnport.files import write_atomically
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
 
 # Of the libraries under the runtimes, those that decide which kernels run.
 _LIBRARIES = ("nvidia-cublas", "nvidia-cudnn-cu13", "nvidia-cuda-runtime", "triton")

@@ -1,4 +1,4 @@
-"""One graph made or checked, in this process: ``python -m cnnport.bench.studies.graph_tools`` reads what as JSON.
+"""One graph made or checked, in this process: ``python -m cnnport.measuring.studies.graph_tools`` reads what as JSON.
 
 A tool that crashes, or that needs all memory, then does so alone. The question has ``do``, one of ``TASKS``, and its
 arguments; see ``answering``.
@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnnport.answering import answer_with, one_line
-from cnnport.bench.record import Json
-from cnnport.bench.worker import SEED
 from cnnport.errors import ArtifactError, CnnportError, RuntimeMissingError
+from cnnport.measuring.record import Json
+from cnnport.measuring.worker import SEED
 from cnnport.memory import return_large_blocks
 from cnnport.process import Failure, ask, command_of
 
@@ -39,7 +39,7 @@ def perform(task: str, **arguments: object) -> Json:
     Raises:
         CnnportError: If it fails, with what it says.
     """
-    command = command_of("cnnport.bench.studies.graph_tools")
+    command = command_of("cnnport.measuring.studies.graph_tools")
     answer = ask(command, {"do": task, **arguments}, threads=TOOL_THREADS, timeout_s=_LIMIT_S)
     if isinstance(answer, Failure):
         raise CnnportError(answer.reason)
@@ -95,10 +95,10 @@ def inspect(first: str, other: str, batches: list[int]) -> Json:
     ``error_in_std`` and ``agrees``: within the tolerance of an export, or, where float32 itself rounds worse than
     that but still says something, within it in float64.
     """
-    from cnnport.bench.studies.graph_digest import graph_digest
     from cnnport.compare import FP32_TOLERANCE
     from cnnport.golden import seeded_input
     from cnnport.graphs import count_ops
+    from cnnport.measuring.studies.graph_digest import graph_digest
     from cnnport.metadata import at_native_size
     from cnnport.onnxfile import read_artifact
 

@@ -1,4 +1,4 @@
-"""cnnport's graphs against the other tools': ``python -m cnnport.bench.studies.graphs [PATTERN]...``.
+"""cnnport's graphs against the other tools': ``python -m cnnport.measuring.studies.graphs [PATTERN]...``.
 
 Four files hold each network, with the same seeded weights: what torch.onnx gives, what onnxsim and onnxslim make of
 that, and cnnport's. First they are made, each in a process of its own, and every file is held against the first.
@@ -18,12 +18,12 @@ import json
 import sys
 from pathlib import Path
 
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.progress import progress
-from cnnport.bench.studies.alone import alone
-from cnnport.bench.studies.graphs_compare import compare, table
-from cnnport.bench.studies.graphs_record import Graphs, chosen
 from cnnport.errors import CnnportError
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.progress import progress
+from cnnport.measuring.studies.alone import alone
+from cnnport.measuring.studies.graphs_compare import compare, table
+from cnnport.measuring.studies.graphs_record import Graphs, chosen
 
 # Of a table that goes to a file, where paths are not to be cut.
 _WIDTH = 160
@@ -78,7 +78,7 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.graphs",
+        prog="python -m cnnport.measuring.studies.graphs",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

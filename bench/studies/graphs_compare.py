@@ -6,10 +6,10 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.paired import Ratio, measure_in_turn, ratio
-from cnnport.bench.record import Json
-from cnnport.bench.studies.graph_tools import perform
 from cnnport.errors import CnnportError
+from cnnport.measuring.paired import Ratio, measure_in_turn, ratio
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.graph_tools import perform
 from cnnport.onnxfile import read_artifact
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def compare(
     Raises:
         CnnportError: If a file cannot be read or run.
     """
-    from cnnport.bench.studies.graph_digest import graph_digest
     from cnnport.graphs import count_ops
+    from cnnport.measuring.studies.graph_digest import graph_digest
     from cnnport.onnxfile import load_model
 
     artifacts = [read_artifact(path) for path in paths]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
-from cnnport.bench.record import Json
+from cnnport.measuring.record import Json
 
 PEERS = ("raw", "onnxsim", "onnxslim")
 CANDIDATES = (*PEERS, "cnnport")

@@ -8,15 +8,15 @@ from statistics import median
 
 from cnnport import registry
 from cnnport._version import __version__
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.environment import read_environment
-from cnnport.bench.paired import circumstances, measure_in_turn, ratio
-from cnnport.bench.progress import Tell
-from cnnport.bench.record import Json
-from cnnport.bench.studies.graph_tools import TOOL_THREADS, perform
-from cnnport.bench.studies.graphs_page import CANDIDATES, PEERS, markdown
 from cnnport.errors import ArtifactError, CheckFailedError, CnnportError, UnknownNameError
 from cnnport.files import write_atomically
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.paired import circumstances, measure_in_turn, ratio
+from cnnport.measuring.progress import Tell
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.graph_tools import TOOL_THREADS, perform
+from cnnport.measuring.studies.graphs_page import CANDIDATES, PEERS, markdown
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
 

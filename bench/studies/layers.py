@@ -1,4 +1,4 @@
-"""Whether planted faults are found, how fast, and in how much memory: ``python -m cnnport.bench.studies.layers``.
+"""Whether planted faults are found, how fast, and in how much memory: ``python -m cnnport.measuring.studies.layers``.
 
 Every fault of ``planted`` in every network, at its native size, each in a process of its own, whose largest memory
 and time are taken; beside them the same networks without a fault, in float32, in 8 bits and in halves, where
@@ -12,10 +12,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnport.bench.environment import read_environment
-from cnnport.bench.studies.planted import FAULTS, IN_8_BITS, SOUND
 from cnnport.errors import CnnportError
 from cnnport.files import write_atomically
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.studies.planted import FAULTS, IN_8_BITS, SOUND
 from cnnport.process import Failure, ask, command_of
 
 NETWORKS = ("resnet50", "densenet121")
@@ -26,7 +26,7 @@ _TIMEOUT_S = 900.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Read the arguments, run, write; gives the exit code: 1 where a fault was not found, or one where none is."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.layers", description=str(__doc__).splitlines()[0]
+        prog="python -m cnnport.measuring.studies.layers", description=str(__doc__).splitlines()[0]
     )
     parser.add_argument("networks", nargs="*", help=f"of the zoo; {', '.join(NETWORKS)} if omitted")
     parser.add_argument("--samples", type=int, default=2)
@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
                 "threads": options.threads,
             }
             answer = ask(
-                command_of("cnnport.bench.studies.planted_worker"),
+                command_of("cnnport.measuring.studies.planted_worker"),
                 question,
                 threads=options.threads,
                 timeout_s=_TIMEOUT_S,
@@ -72,8 +72,8 @@ def _run(options: argparse.Namespace) -> int:
 
 def _file(network: str, precision: str, folder: Path) -> Path:
     """The network with seeded weights, exported if it is not there."""
-    from cnnport.export import export
     from cnnport.export_calibrated import export_calibrated
+    from cnnport.exporting import export
 
     path = folder / f"{network}.{precision}.onnx"
     if not path.exists():

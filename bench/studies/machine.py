@@ -1,4 +1,4 @@
-"""The machine's peaks beside public tools: ``python -m cnnport.bench.studies.machine [--record F] [--page F]``.
+"""The machine's peaks beside public tools: ``python -m cnnport.measuring.studies.machine [--record F] [--page F]``.
 
 Three minutes on two cores, with nothing else running. What public tools are on PATH is run after cnnport's own
 measurement, with the same numbers of threads; the record and the page say which were not.
@@ -9,21 +9,21 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.environment import read_environment
-from cnnport.bench.machine import measure_machine
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.record import Json
-from cnnport.bench.studies.machine_page import page
-from cnnport.bench.studies.machine_tools import figures
-from cnnport.bench.studies.rows import write_document
 from cnnport.errors import CnnportError
 from cnnport.files import write_atomically
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.machine import measure_machine
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.machine_page import page
+from cnnport.measuring.studies.machine_tools import figures
+from cnnport.measuring.studies.rows import write_document
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure, and write record and page."""
-    parser = argparse.ArgumentParser(prog="python -m cnnport.bench.studies.machine", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cnnport.measuring.studies.machine", description=__doc__)
     parser.add_argument("--record", type=Path, default=Path("bench/results/machine.json"))
     parser.add_argument("--page", type=Path, default=Path("docs/machine.md"))
     options = parser.parse_args(arguments)

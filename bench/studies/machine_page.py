@@ -1,6 +1,6 @@
 """The page of what a machine can do beside what public tools say: made of the record alone."""
 
-from cnnport.bench.record import Json
+from cnnport.measuring.record import Json
 
 _HEAD = """# What the machine can do
 
@@ -35,7 +35,7 @@ def page(record: Json) -> str:
         "",
         f"{environment['cpu_model']}, {environment['cores_physical']} cores{virtual}; {versions}. Measured in one",
         f"quiet window of a few minutes, {environment['date_utc'][:10]}, by",
-        "`python -m cnnport.bench.studies.machine`; the record is `bench/results/machine.json`.",
+        "`python -m cnnport.measuring.studies.machine`; the record is `bench/results/machine.json`.",
     ]
     for each in record["machines"]:
         lines += ["", *_of_threads(each)]

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnport.bench.machine import Product, measure_part
 from cnnport.errors import CnnportError
+from cnnport.measuring.machine import Product, measure_part
 from cnnport.process import Failure
 
 _LIMIT_S = 150.0

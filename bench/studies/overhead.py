@@ -1,4 +1,4 @@
-"""What harness and adapter add: ``python -m cnnport.bench.studies.overhead FILE``.
+"""What harness and adapter add: ``python -m cnnport.measuring.studies.overhead FILE``.
 
 The same file on the same CPUs with the same threads and input values is timed by ``bench`` and by ``bare``, each
 in a fresh process, in turn; which of the two goes first alternates, so that a drift of the machine favours
@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from cnnport.bench.case import Case, make_cases
-from cnnport.bench.cpus import allowed_cpus, choose_cpus, cores_of
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
-from cnnport.bench.run import bench
-from cnnport.bench.studies.bare import RUNTIMES
-from cnnport.bench.worker import SEED
 from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.files import write_atomically
+from cnnport.measuring.case import Case, make_cases
+from cnnport.measuring.cpus import allowed_cpus, choose_cpus, cores_of
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
+from cnnport.measuring.run import bench
+from cnnport.measuring.studies.bare import RUNTIMES
+from cnnport.measuring.worker import SEED
 from cnnport.process import Failure, ask, command_of
 
 _TIMEOUT_BASE_S = 300.0
@@ -113,7 +113,7 @@ def measure_overhead(
 def main(arguments: list[str] | None = None) -> int:
     """Read the arguments, measure, write. Gives the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.overhead", description=__doc__.splitlines()[0]
+        prog="python -m cnnport.measuring.studies.overhead", description=__doc__.splitlines()[0]
     )
     parser.add_argument("file", type=Path)
     parser.add_argument("--runtime", choices=tuple(RUNTIMES), default="ort-cpu")
@@ -196,12 +196,12 @@ def _harness(case: Case, warmup_s: float, duration_s: float) -> float:
 
 def _profiled(case: Case, feeds: Path, warmup_s: float, duration_s: float) -> tuple[float, float]:
     """Median of the same runs by our clock and by onnxruntime's."""
-    answer = _answer("cnnport.bench.studies.profiled", case, feeds, warmup_s, duration_s)
+    answer = _answer("cnnport.measuring.studies.profiled", case, feeds, warmup_s, duration_s)
     return float(median(answer["samples_ns"])) / 1e9, float(median(answer["profiler_ns"])) / 1e9
 
 
 def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str) -> float:
-    answer = _answer("cnnport.bench.studies.bare", case, feeds, warmup_s, duration_s, call)
+    answer = _answer("cnnport.measuring.studies.bare", case, feeds, warmup_s, duration_s, call)
     return float(median(answer["samples_ns"])) / 1e9
 
 

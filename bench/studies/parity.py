@@ -1,4 +1,4 @@
-"""Parity over networks of the zoo: ``python -m cnnport.bench.studies.parity FOLDER [PATTERN]...``.
+"""Parity over networks of the zoo: ``python -m cnnport.measuring.studies.parity FOLDER [PATTERN]...``.
 
 ``cnnport parity`` for each network that ships trained and for those that speed is measured of, in float32, float16
 and 8 bits, on every runtime that is present, against the PyTorch original. The trained ones get scans of digits, the
@@ -16,15 +16,15 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cnnport._version import __version__
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.environment import read_environment
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.record import Json
-from cnnport.bench.studies.alone import alone
-from cnnport.bench.studies.parity_page import markdown
-from cnnport.bench.studies.quantized_record import REPRESENTATIVES, TRAINED
-from cnnport.bench.studies.rows import kept_rows, write_record
 from cnnport.errors import CnnportError, UnknownNameError
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.alone import alone
+from cnnport.measuring.studies.parity_page import markdown
+from cnnport.measuring.studies.quantized_record import REPRESENTATIVES, TRAINED
+from cnnport.measuring.studies.rows import kept_rows, write_record
 from cnnport.metadata import tool_versions
 
 PAGE = "parity.md"
@@ -142,7 +142,7 @@ def _versions() -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.parity",
+        prog="python -m cnnport.measuring.studies.parity",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

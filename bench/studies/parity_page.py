@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from cnnport.agreement.page import SHORT_COLUMNS, cells_of, markdown_table
-from cnnport.bench.record import Json
+from cnnport.measuring.record import Json
 
 _COLUMNS = ("network", *SHORT_COLUMNS)
 _TEXTS = ("network", "runtime", "precision", "agrees with itself", "result")
@@ -15,7 +15,7 @@ def markdown(rows: Sequence[Json]) -> str:
     lines = [
         "# Parity",
         "",
-        "Made by `python -m cnnport.bench.studies.parity docs`; every figure, versions and dates are in",
+        "Made by `python -m cnnport.measuring.studies.parity docs`; every figure, versions and dates are in",
         "bench/results/parity.json.",
         "",
         "Each network against its PyTorch original in float32 on the CPU: the largest difference of any output in",

@@ -10,7 +10,7 @@ import onnx
 from cnnport.agreement.layers import Side, localise
 from cnnport.answering import answer_with
 from cnnport.artifact import Artifact
-from cnnport.bench.studies.planted import IN_8_BITS, SOUND, planted
+from cnnport.measuring.studies.planted import IN_8_BITS, SOUND, planted
 from cnnport.memory import peak_memory_bytes
 from cnnport.onnxfile import load_model, read_artifact
 from cnnport.process import Json

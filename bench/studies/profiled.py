@@ -1,4 +1,4 @@
-"""Our clock and onnxruntime's own, of the same runs: ``python -m cnnport.bench.studies.profiled``.
+"""Our clock and onnxruntime's own, of the same runs: ``python -m cnnport.measuring.studies.profiled``.
 
 It reads ``{"path", "feeds", "threads", "cpus", "warmup_s", "duration_s"}`` as JSON on standard input, as ``bare``
 does, opens the file as the adapter does but with onnxruntime's profiling on, takes times with our loop, and answers
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cnnport.answering import answer_with
-from cnnport.bench.measure import MAX_ITERATIONS, measure
-from cnnport.bench.record import Json
-from cnnport.bench.worker import pin
+from cnnport.measuring.measure import MAX_ITERATIONS, measure
+from cnnport.measuring.record import Json
+from cnnport.measuring.worker import pin
 
 # The profile keeps about a million events and then says no more: of a network with two hundred kernels, 5,000 runs.
 _MOST_RUNS = 1_000

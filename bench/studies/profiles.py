@@ -1,4 +1,4 @@
-"""Whether profiles add up: ``python -m cnnport.bench.studies.profiles [PATTERN]...``.
+"""Whether profiles add up: ``python -m cnnport.measuring.studies.profiles [PATTERN]...``.
 
 Every representative is profiled on ort-cpu and openvino: the sum of its layers' times against a run without the
 profiler, and whether every layer names the module that it is of. The figures say something only on a machine where
@@ -14,17 +14,17 @@ from pathlib import Path
 
 from cnnport import registry
 from cnnport._version import __version__
-from cnnport.bench.case import make_cases
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.environment import read_environment
-from cnnport.bench.fields import Json
-from cnnport.bench.profiling import Profile, profile
-from cnnport.bench.profiling.limits import AGREES
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.speed_contract import settings_of
-from cnnport.bench.studies.graphs_record import REPRESENTATIVES
-from cnnport.bench.studies.rows import kept_rows, write_document
 from cnnport.errors import CnnportError, UnknownNameError
+from cnnport.measuring.case import make_cases
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.fields import Json
+from cnnport.measuring.profiling import Profile, profile
+from cnnport.measuring.profiling.limits import AGREES
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.speed_contract import settings_of
+from cnnport.measuring.studies.graphs_record import REPRESENTATIVES
+from cnnport.measuring.studies.rows import kept_rows, write_document
 from cnnport.onnxfile import read_artifact
 
 RUNTIMES = ("ort-cpu", "openvino")
@@ -145,7 +145,7 @@ def _versions() -> dict[str, str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.profiles",
+        prog="python -m cnnport.measuring.studies.profiles",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -1,4 +1,4 @@
-"""Halves and 8 bits over the zoo: ``python -m cnnport.bench.studies.quantized FOLDER [PATTERN]...``.
+"""Halves and 8 bits over the zoo: ``python -m cnnport.measuring.studies.quantized FOLDER [PATTERN]...``.
 
 Two halves. Accuracy: the networks that ship trained on the digits, as float32, float16 and int8 for every target,
 held against the 500 held-out digits and against float32. Speed: some networks of ImageNet's size with random weights,
@@ -13,10 +13,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from cnnport.bench.progress import progress
-from cnnport.bench.studies.alone import alone
-from cnnport.bench.studies.quantized_record import HALVES, QuantizedRows
 from cnnport.errors import CnnportError
+from cnnport.measuring.progress import progress
+from cnnport.measuring.studies.alone import alone
+from cnnport.measuring.studies.quantized_record import HALVES, QuantizedRows
 
 PAGE = "quantization_results.md"
 
@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m cnnport.bench.studies.quantized",
+        prog="python -m cnnport.measuring.studies.quantized",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cnnport.artifact import Artifact
-from cnnport.bench.record import Json
 from cnnport.digits import load_digits
 from cnnport.errors import ArtifactError, CnnportError
 from cnnport.images import preprocess_image
+from cnnport.measuring.record import Json
 from cnnport.metadata import preprocess_of
 from cnnport.onnxfile import read_artifact
 
@@ -137,7 +137,7 @@ def make_file(
     Raises:
         CnnportError: If it cannot be made.
     """
-    from cnnport.export import export
+    from cnnport.exporting import export
     from cnnport.graphs.passes import passes_for
     from cnnport.quantization import quantize_file, report_of
 

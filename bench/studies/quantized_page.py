@@ -3,10 +3,10 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from cnnport.bench.record import Json
-from cnnport.bench.studies.quantized_accuracy import CALIBRATION, TARGETS
-from cnnport.bench.studies.quantized_speed import CALIBRATION as RANDOM
-from cnnport.bench.studies.quantized_speed import CANDIDATES, COMPARED, EIGHT_BITS
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.quantized_accuracy import CALIBRATION, TARGETS
+from cnnport.measuring.studies.quantized_speed import CALIBRATION as RANDOM
+from cnnport.measuring.studies.quantized_speed import CANDIDATES, COMPARED, EIGHT_BITS
 
 DROP = 0.5
 """Points of accuracy that a file may lose."""
@@ -28,7 +28,7 @@ def markdown(rows: Sequence[Json]) -> str:
     lines = [
         "# Halves and 8 bits, measured",
         "",
-        "Made by `python -m cnnport.bench.studies.quantized docs`; every figure, versions and dates are in",
+        "Made by `python -m cnnport.measuring.studies.quantized docs`; every figure, versions and dates are in",
         "bench/results/quantized.json.",
         *(_accuracy(accuracy) if accuracy else ()),
         *(_speed(speed) if speed else ()),

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from cnnport import registry
 from cnnport._version import __version__
-from cnnport.bench.environment import read_environment
-from cnnport.bench.progress import Tell
-from cnnport.bench.record import Json
-from cnnport.bench.studies.quantized_accuracy import accuracy_of
-from cnnport.bench.studies.quantized_page import markdown
-from cnnport.bench.studies.quantized_speed import are_there, make_candidates, measure_candidates
-from cnnport.bench.studies.rows import kept_rows, write_record
 from cnnport.errors import CnnportError, UnknownNameError
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.progress import Tell
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.quantized_accuracy import accuracy_of
+from cnnport.measuring.studies.quantized_page import markdown
+from cnnport.measuring.studies.quantized_speed import are_there, make_candidates, measure_candidates
+from cnnport.measuring.studies.rows import kept_rows, write_record
 from cnnport.metadata import tool_versions
 
 TRAINED = (

@@ -6,11 +6,11 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from cnnport.bench.paired import circumstances, measure_in_turn, ratio
-from cnnport.bench.record import Json
-from cnnport.bench.speed_contract import compare_layers, settings_of
-from cnnport.bench.studies.quantized_accuracy import make_file
 from cnnport.errors import CheckFailedError, CnnportError, first_line
+from cnnport.measuring.paired import circumstances, measure_in_turn, ratio
+from cnnport.measuring.record import Json
+from cnnport.measuring.speed_contract import compare_layers, settings_of
+from cnnport.measuring.studies.quantized_accuracy import make_file
 from cnnport.onnxfile import read_artifact
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
 from cnnport.errors import ArtifactError
 from cnnport.files import write_atomically
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
 
 
 def kept_rows(

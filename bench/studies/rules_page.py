@@ -1,4 +1,4 @@
-"""The tables of docs/quantization.md, made from the rules: ``python -m cnnport.bench.studies.rules_page docs``.
+"""The tables of docs/quantization.md, made from the rules: ``python -m cnnport.measuring.studies.rules_page docs``.
 
 A table stands between two comments that name it, ``<!-- ort -->`` and ``<!-- end of ort -->``. What is written
 around them is left alone.
@@ -37,7 +37,9 @@ _WRITES = {
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the tables into the page."""
-    parser = argparse.ArgumentParser(prog="python -m cnnport.bench.studies.rules_page", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cnnport.measuring.studies.rules_page", description=__doc__
+    )
     parser.add_argument("folder", type=Path, help=f"where {PAGE} is")
     path = parser.parse_args(arguments).folder / PAGE
     try:

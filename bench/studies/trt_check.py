@@ -1,4 +1,4 @@
-"""The TensorRT build check, without a GPU: ``python -m cnnport.bench.studies.trt_check FOLDER [PATTERN]...``.
+"""The TensorRT build check, without a GPU: ``python -m cnnport.measuring.studies.trt_check FOLDER [PATTERN]...``.
 
 In float32, every network of ImageNet's size that matches is exported with seeded weights, unless its file waits in
 ``--files``, and parsed and built by TensorRT-RTX, which shares TensorRT's parser and messages; each in processes of
@@ -20,15 +20,15 @@ from pathlib import Path
 
 from cnnport import registry
 from cnnport._version import __version__
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.record import Json
-from cnnport.bench.studies.alone import alone
-from cnnport.bench.studies.graphs_record import REPRESENTATIVES
-from cnnport.bench.studies.rows import kept_rows, write_rows
-from cnnport.bench.studies.trt_page import markdown, reason_of
-from cnnport.bench.studies.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
 from cnnport.errors import CnnportError
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.alone import alone
+from cnnport.measuring.studies.graphs_record import REPRESENTATIVES
+from cnnport.measuring.studies.rows import kept_rows, write_rows
+from cnnport.measuring.studies.trt_page import markdown, reason_of
+from cnnport.measuring.studies.trt_precisions import PRECISIONS, CheckedFiles, precision_facts
 from cnnport.metadata import tool_versions
 from cnnport.registry import ModelSpec
 
@@ -45,7 +45,9 @@ _CHECKED = (0, 1)
 
 def main(arguments: list[str] | None = None) -> int:
     """Check the part of the zoo that matches; 1 if too few build, or a network could not be checked at all."""
-    parser = argparse.ArgumentParser(prog="python -m cnnport.bench.studies.trt_check", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m cnnport.measuring.studies.trt_check", description=__doc__
+    )
     parser.add_argument("folder", type=Path, help="where trt_check.json and trt_check.md are")
     parser.add_argument("pattern", nargs="*", default=["*"], help="names, with * and ?")
     parser.add_argument(

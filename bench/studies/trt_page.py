@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from cnnport.bench.record import Json
-from cnnport.bench.studies.trt_precisions import CALIBRATION
+from cnnport.measuring.record import Json
+from cnnport.measuring.studies.trt_precisions import CALIBRATION
 
 _ENGINE = ("built", "layers", "fused", "engine MB")
 _COUNTS = ("network", "products", "asked", "computed", "nameless")
@@ -20,7 +20,7 @@ _ABOUT = {
         "than one node of the file.",
     ),
     "fp16": (
-        "The representatives of `cnnport.bench.studies.graphs`, in files whose inputs and outputs are float32.",
+        "The representatives of `cnnport.measuring.studies.graphs`, in files whose inputs and outputs are float32.",
         "`products` are the convolutions and matrix products of the file, `asked` those in float16, `computed` those",
         "of them that layers of the engine compute which read float16 and are no generated arithmetic. For some such",
         "layers, mostly 1x1 convolutions made matrix products, the engine names no node: `nameless`.",

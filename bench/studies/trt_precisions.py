@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.record import Json
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.record import Json
 from cnnport.onnxfile import load_model
 from cnnport.runtimes.trt.precision import WEIGHTED, wanted_types
 

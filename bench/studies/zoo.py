@@ -1,4 +1,4 @@
-"""The whole zoo through the product: ``python -m cnnport.bench.studies.zoo FOLDER [PATTERN]...``.
+"""The whole zoo through the product: ``python -m cnnport.measuring.studies.zoo FOLDER [PATTERN]...``.
 
 First every network is exported with seeded weights, its file verified by itself, and made float16, each in processes
 of its own, so that the peak is that of one network. Then the files are measured on ort-cpu, two fresh processes each;
@@ -17,16 +17,16 @@ from pathlib import Path
 
 from cnnport import registry
 from cnnport._version import __version__
-from cnnport.bench.case import make_cases
-from cnnport.bench.command import cnnport_command
-from cnnport.bench.progress import Tell, progress
-from cnnport.bench.record import Json
-from cnnport.bench.run import bench
-from cnnport.bench.studies.alone import alone
-from cnnport.bench.studies.rows import kept_rows, write_rows
-from cnnport.bench.studies.zoo_half import in_half
-from cnnport.bench.studies.zoo_page import markdown
 from cnnport.errors import ArtifactError, CnnportError
+from cnnport.measuring.case import make_cases
+from cnnport.measuring.command import cnnport_command
+from cnnport.measuring.progress import Tell, progress
+from cnnport.measuring.record import Json
+from cnnport.measuring.run import bench
+from cnnport.measuring.studies.alone import alone
+from cnnport.measuring.studies.rows import kept_rows, write_rows
+from cnnport.measuring.studies.zoo_half import in_half
+from cnnport.measuring.studies.zoo_page import markdown
 from cnnport.metadata import tool_versions
 from cnnport.onnxfile import read_artifact
 from cnnport.registry import ModelSpec
@@ -34,7 +34,7 @@ from cnnport.registry import ModelSpec
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the part of the zoo that matches; 1 if a network is not exported, verified, made half and measured."""
-    parser = argparse.ArgumentParser(prog="python -m cnnport.bench.studies.zoo", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m cnnport.measuring.studies.zoo", description=__doc__)
     parser.add_argument("folder", type=Path, help="where zoo.json and zoo.md are")
     parser.add_argument("pattern", nargs="*", default=["*"], help="names, with * and ?")
     parser.add_argument("--files", type=Path, default=Path("build/zoo"), help="where exported files wait")

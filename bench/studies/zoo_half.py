@@ -1,10 +1,10 @@
-"""A float32 file as float16, in a process of its own: ``python -m cnnport.bench.studies.zoo_half``."""
+"""A float32 file as float16, in a process of its own: ``python -m cnnport.measuring.studies.zoo_half``."""
 
 import tempfile
 from pathlib import Path
 
 from cnnport.answering import answer_with
-from cnnport.bench.record import Json
+from cnnport.measuring.record import Json
 from cnnport.process import Failure, ask, command_of
 
 # Networks of a thousand layers are run node by node, as a runtime that really rounds computes them.
@@ -20,7 +20,7 @@ def in_half(path: Path) -> Json:
         the latter by reason in ``kept``, and how many ``casts`` there are.
     """
     answer = ask(
-        command_of("cnnport.bench.studies.zoo_half"), {"path": str(path)}, threads=1, timeout_s=_LIMIT_S
+        command_of("cnnport.measuring.studies.zoo_half"), {"path": str(path)}, threads=1, timeout_s=_LIMIT_S
     )
     return {"problem": answer.reason} if isinstance(answer, Failure) else {"problem": None, **answer}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from cnnport.bench.record import Json
+from cnnport.measuring.record import Json
 
 _COLUMNS = (
     *("network", "parameters", "MACs", "MB", "ops"),

@@ -5,9 +5,9 @@ turn and lets fewer and fewer go on, ``accuracy`` holds them to the float networ
 ``state`` keeps every finished step, ``search`` directs, ``writing`` and ``report`` say what came of it.
 """
 
-from cnnport.bench.tuning.candidate import Candidate, Variant
-from cnnport.bench.tuning.report import as_markdown, report_of
-from cnnport.bench.tuning.search import tune
-from cnnport.bench.tuning.tuned import Tuned, Wishes
+from cnnport.measuring.tuning.candidate import Candidate, Variant
+from cnnport.measuring.tuning.report import as_markdown, report_of
+from cnnport.measuring.tuning.search import tune
+from cnnport.measuring.tuning.tuned import Tuned, Wishes
 
 __all__ = ["Candidate", "Tuned", "Variant", "Wishes", "as_markdown", "report_of", "tune"]

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnport.artifact import Artifact
-from cnnport.bench.record import Json
-from cnnport.bench.tuning.candidate import Candidate
 from cnnport.calibration import Samples, open_samples
 from cnnport.errors import CnnportError
+from cnnport.measuring.record import Json
+from cnnport.measuring.tuning.candidate import Candidate
 from cnnport.quantization.judging import Judge, Judgement
 from cnnport.quantization.quantize_file import judged_samples
 from cnnport.runtimes import Options

@@ -6,8 +6,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from cnnport.artifact import Artifact
-from cnnport.bench.tuning.candidate import Variant
 from cnnport.errors import ArtifactError, CnnportError
+from cnnport.measuring.tuning.candidate import Variant
 from cnnport.onnxfile import load_model
 
 
@@ -45,7 +45,7 @@ def build_float(
     Raises:
         CnnportError: As ``export`` and ``optimize_file``.
     """
-    from cnnport.export import export
+    from cnnport.exporting import export
     from cnnport.graphs.passes import select_passes
     from cnnport.optimize_file import optimize_file
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from cnnport.bench.tuning.accuracy import Accuracy
-from cnnport.bench.tuning.candidate import Candidate
-from cnnport.bench.tuning.racing import Race
+from cnnport.measuring.tuning.accuracy import Accuracy
+from cnnport.measuring.tuning.candidate import Candidate
+from cnnport.measuring.tuning.racing import Race
 
 
 def winner_of(

@@ -1,10 +1,10 @@
 """What the steps of a search depend on: with another network, machine or version they are worth nothing."""
 
-from cnnport.bench.environment import read_environment
-from cnnport.bench.record import Json
-from cnnport.bench.tuning.building import Source
-from cnnport.bench.tuning.candidate import Candidate
-from cnnport.bench.tuning.tuned import Wishes
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.record import Json
+from cnnport.measuring.tuning.building import Source
+from cnnport.measuring.tuning.candidate import Candidate
+from cnnport.measuring.tuning.tuned import Wishes
 
 
 def identity_of(wishes: Wishes, source: Source, samples: str, plain: Candidate) -> Json:

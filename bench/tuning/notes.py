@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from cnnport.bench.tuning.accuracy import AccuracyCheck
-from cnnport.bench.tuning.state import State
-from cnnport.bench.tuning.tuned import Wishes
+from cnnport.measuring.tuning.accuracy import AccuracyCheck
+from cnnport.measuring.tuning.state import State
+from cnnport.measuring.tuning.tuned import Wishes
 
 
 def notes_of(wishes: Wishes, check: AccuracyCheck, state: State, *, is_complete: bool) -> Iterator[str]:

@@ -8,9 +8,9 @@ runtime wants them placed where its own have been measured to be faster on every
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.cpus import default_threads
-from cnnport.bench.tuning.candidate import PRECISIONS, Candidate, Variant
 from cnnport.errors import CnnportError
+from cnnport.measuring.cpus import default_threads
+from cnnport.measuring.tuning.candidate import PRECISIONS, Candidate, Variant
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from pathlib import Path
 from statistics import median
 
 from cnnport.artifact import Artifact
-from cnnport.bench.case import Case, make_cases
-from cnnport.bench.paired import TURNS, measure_cases_in_turn
-from cnnport.bench.record import Json
-from cnnport.bench.statistics import Interval, interval_of, paired_ratio_interval
-from cnnport.bench.tuning.candidate import Candidate
 from cnnport.errors import CnnportError
+from cnnport.measuring.case import Case, make_cases
+from cnnport.measuring.paired import TURNS, measure_cases_in_turn
+from cnnport.measuring.record import Json
+from cnnport.measuring.statistics import Interval, interval_of, paired_ratio_interval
+from cnnport.measuring.tuning.candidate import Candidate
 from cnnport.metadata import at_native_size
 
 # Processes beside the plain one's: each holds a network in memory.

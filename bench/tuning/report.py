@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cnnport.bench.environment import read_environment
-from cnnport.bench.tuning.candidate import Candidate
-from cnnport.bench.tuning.tuned import Tuned
-from cnnport.bench.tuning.writing import tuned_for
+from cnnport.measuring.environment import read_environment
+from cnnport.measuring.tuning.candidate import Candidate
+from cnnport.measuring.tuning.tuned import Tuned
+from cnnport.measuring.tuning.writing import tuned_for
 
 
 def report_of(done: Tuned) -> dict[str, Any]:

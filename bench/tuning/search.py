@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnport.artifact import Artifact
-from cnnport.bench.record import Json
-from cnnport.bench.tuning.accuracy import Accuracy, AccuracyCheck
-from cnnport.bench.tuning.building import (
+from cnnport.errors import ArtifactError, CnnportError
+from cnnport.files import sha256_of, write_atomically
+from cnnport.measuring.record import Json
+from cnnport.measuring.tuning.accuracy import Accuracy, AccuracyCheck
+from cnnport.measuring.tuning.building import (
     Source,
     build_float,
     build_half,
@@ -17,11 +19,11 @@ from cnnport.bench.tuning.building import (
     check_source,
     graph_hash,
 )
-from cnnport.bench.tuning.candidate import PRECISIONS, Candidate, Variant
-from cnnport.bench.tuning.deciding import winner_of
-from cnnport.bench.tuning.identity import identity_of
-from cnnport.bench.tuning.notes import notes_of
-from cnnport.bench.tuning.offers import (
+from cnnport.measuring.tuning.candidate import PRECISIONS, Candidate, Variant
+from cnnport.measuring.tuning.deciding import winner_of
+from cnnport.measuring.tuning.identity import identity_of
+from cnnport.measuring.tuning.notes import notes_of
+from cnnport.measuring.tuning.offers import (
     BASE,
     Offer,
     candidates_of,
@@ -30,11 +32,9 @@ from cnnport.bench.tuning.offers import (
     threads_of,
     variants_of,
 )
-from cnnport.bench.tuning.racing import MOST_ROUNDS, STAGES, Race, Stage, groups_of, race, why_not
-from cnnport.bench.tuning.state import State
-from cnnport.bench.tuning.tuned import Tuned, Wishes
-from cnnport.errors import ArtifactError, CnnportError
-from cnnport.files import sha256_of, write_atomically
+from cnnport.measuring.tuning.racing import MOST_ROUNDS, STAGES, Race, Stage, groups_of, race, why_not
+from cnnport.measuring.tuning.state import State
+from cnnport.measuring.tuning.tuned import Tuned, Wishes
 from cnnport.onnxfile import read_artifact
 
 

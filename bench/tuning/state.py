@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from cnnport.bench.record import Json
 from cnnport.errors import OutputError
 from cnnport.files import sha256_of, write_atomically
+from cnnport.measuring.record import Json
 
 _FORMAT = 1
 _NAME = "state.json"

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnport.bench.record import Json
-from cnnport.bench.tuning.accuracy import Accuracy
-from cnnport.bench.tuning.candidate import Candidate
-from cnnport.bench.tuning.racing import Race
+from cnnport.measuring.record import Json
+from cnnport.measuring.tuning.accuracy import Accuracy
+from cnnport.measuring.tuning.candidate import Candidate
+from cnnport.measuring.tuning.racing import Race
 
 BUDGET_S = 600.0
 """Seconds that a search may take unless told otherwise."""

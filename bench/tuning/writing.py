@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cnnport.bench.record import Json
-from cnnport.bench.tuning.tuned import Tuned
+from cnnport.measuring.record import Json
+from cnnport.measuring.tuning.tuned import Tuned
 from cnnport.metadata import to_json
 from cnnport.onnxfile import CHECKSUM_KEY, INITIALIZERS_KEY, load_model, write_foreign, write_model
 

@@ -24,7 +24,7 @@ from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact
-    from cnnport.bench import Case, Results
+    from cnnport.measuring import Case, Results
 
 # Whose placement of int8 is fastest on a runtime, where that is not ONNX Runtime's.
 _TARGETS = {"openvino": "openvino", "trt": "trt", "trt-rtx": "trt"}
@@ -150,8 +150,8 @@ def bench(
 
     With -o, what was measured is kept after every process, and the same command goes on after a kill.
     """
-    from cnnport.bench import Journal, check_format, journal_path, write_results
     from cnnport.files import check_writable
+    from cnnport.measuring import Journal, check_format, journal_path, write_results
     from cnnport.runtimes import available, get_runtime, settings_for
 
     if output is not None:
@@ -208,7 +208,7 @@ def bench(
         run: dict[str, Any] = {"on_progress": show, "journal": journal, "command": _command(context)}
         try:
             if baseline is None:
-                from cnnport.bench import bench as run_bench
+                from cnnport.measuring import bench as run_bench
 
                 measured = run_bench(cases, **plan, **run)
             else:
@@ -232,7 +232,7 @@ def _cases(
     options: dict[str, Any],
 ) -> "tuple[Case, ...]":
     """Every model in every precision on every runtime, which each take int8 as it is fastest there."""
-    from cnnport.bench import make_cases
+    from cnnport.measuring import make_cases
     from cnnport.runtimes.engine_file import is_engine
 
     known = ("fp32", "fp16", "bf16", "int8")
@@ -269,8 +269,8 @@ def _against(
     run: dict[str, Any],
     shapes: dict[str, tuple[int, ...]],
 ) -> "Results":
-    from cnnport.bench.gate import MAX_ROUNDS, ROUNDS, bench_against, find_baselines, parse_limit
-    from cnnport.bench.run import Plan
+    from cnnport.measuring.gate import MAX_ROUNDS, ROUNDS, bench_against, find_baselines, parse_limit
+    from cnnport.measuring.run import Plan
     from cnnport.metadata import at_native_size
 
     allowed = [parse_limit(limit) for limit in split_list(limits)]
@@ -286,10 +286,10 @@ def _against(
 
 
 def _show(measured: "Results", summary: Path | None, *, as_json: bool) -> None:
-    from cnnport.bench import json_text, render
+    from cnnport.measuring import json_text, render
 
     if summary is not None:
-        from cnnport.bench.gate import append_summary
+        from cnnport.measuring.gate import append_summary
 
         append_summary(measured, summary)
     if as_json:
@@ -313,7 +313,7 @@ def _judge(measured: "Results", missing: dict[str, str], *, strict: bool) -> Non
         # A device that is not there shows only when a session is opened.
         absent = first.exit_code == RuntimeMissingError.exit_code
         raise (RuntimeMissingError if absent else CnnportError)(f"nothing could be measured: {first.reason}")
-    from cnnport.bench import Verdict
+    from cnnport.measuring import Verdict
 
     for verdict in (Verdict.REGRESSION, Verdict.INCONCLUSIVE):
         found = [each for each in measured.comparisons if each.verdict is verdict]

@@ -139,11 +139,11 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate networks over pictures whose classes are known: top-1, top-5, each class, calibration."""
-    from cnnport.bench.environment import read_environment
     from cnnport.classify import states_preprocess
     from cnnport.evaluation import Plan, Request, document_of, parse_protocol
     from cnnport.evaluation import evaluate as run_evaluation
     from cnnport.files import check_writable, write_atomically
+    from cnnport.measuring.environment import read_environment
     from cnnport.memory import return_large_blocks
     from cnnport.runtimes import Options, available, require_runtime, settings_for
     from cnnport.runtimes.engine_file import SUFFIXES

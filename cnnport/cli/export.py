@@ -23,7 +23,7 @@ from cnnport.cli.quantize import summary
 from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
-    from cnnport.export import Exported
+    from cnnport.exporting import Exported
     from cnnport.halved import Halved
     from cnnport.quantization import Quantized
 
@@ -110,8 +110,8 @@ def export(
     path = output or Path(f"{default_stem(model)}.onnx")
     return_large_blocks()
     with console.progress() as progress:
-        from cnnport.export import export as run_export
         from cnnport.export_calibrated import Calibrated, export_calibrated
+        from cnnport.exporting import export as run_export
 
         options: dict[str, Any] = {
             "weights": weights,

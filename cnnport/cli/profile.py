@@ -97,10 +97,10 @@ def profile(
     if model is None:
         raise CnnportError("name a MODEL or an .onnx file, or give --diff BEFORE AFTER")
 
-    from cnnport.bench import make_cases
-    from cnnport.bench.profiling import chrome_trace, json_text, render
-    from cnnport.bench.profiling import profile as run_profile
     from cnnport.files import check_writable, write_atomically
+    from cnnport.measuring import make_cases
+    from cnnport.measuring.profiling import chrome_trace, json_text, render
+    from cnnport.measuring.profiling import profile as run_profile
     from cnnport.metadata import to_json
     from cnnport.runtimes import require_runtime, settings_for
 
@@ -166,7 +166,7 @@ def profile(
 
 
 def _diff(before: Path, after: Path, *, top: int | None, json: bool) -> None:
-    from cnnport.bench.profiling import diff, read_profile, render_diff
+    from cnnport.measuring.profiling import diff, read_profile, render_diff
 
     found = diff(read_profile(before), read_profile(after))
     if json:

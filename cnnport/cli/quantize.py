@@ -10,7 +10,7 @@ from cnnport.cli.options import Json, Overwrite, parse_percent
 from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
-    from cnnport.bench.speed_contract import Speed
+    from cnnport.measuring.speed_contract import Speed
     from cnnport.quantization import Quantized
 
 _REPORTS = (".json", ".md")
@@ -103,8 +103,8 @@ def quantize(
         raise CnnportError(f"-o and --report are the same file: {path}")
     return_large_blocks()
     with console.progress() as progress:
-        from cnnport.bench.speed_check import SpeedCheck
         from cnnport.graphs.quantize import require_target
+        from cnnport.measuring.speed_check import SpeedCheck
         from cnnport.quantization import as_markdown, quantize_file, report_of
 
         require_target(target)

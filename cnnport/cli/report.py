@@ -40,7 +40,7 @@ def report(
     check_writable(output, overwrite=overwrite)
     with console.progress() as progress:
         progress.step("drawing")
-        from cnnport.bench.page import write_page
+        from cnnport.measuring.page import write_page
 
         write_page(results, output, title=title)
     console.say(f"written   {output}  {console.megabytes(output.stat().st_size)}")

@@ -10,7 +10,7 @@ from cnnport.cli.options import Json, Model, Overwrite, Weights, complete_runtim
 from cnnport.errors import CheckFailedError, CnnportError
 
 if TYPE_CHECKING:
-    from cnnport.bench.tuning import Tuned
+    from cnnport.measuring.tuning import Tuned
 
 _REPORTS = (".json", ".md")
 
@@ -85,9 +85,9 @@ def tune(
     counts = _counts(threads)
     return_large_blocks()
     with console.progress(refresh_hz=1.0) as progress:
-        from cnnport.bench.tuning import Wishes, report_of
-        from cnnport.bench.tuning import tune as search
-        from cnnport.bench.tuning.writing import write_winner
+        from cnnport.measuring.tuning import Wishes, report_of
+        from cnnport.measuring.tuning import tune as search
+        from cnnport.measuring.tuning.writing import write_winner
         from cnnport.store import artifact_of
 
         base = artifact_of(
@@ -151,7 +151,7 @@ def _counts(threads: list[str] | None) -> tuple[int, ...] | None:
 
 def _text(facts: dict[str, Any], suffix: str) -> str:
     if suffix == ".md":
-        from cnnport.bench.tuning import as_markdown
+        from cnnport.measuring.tuning import as_markdown
 
         return as_markdown(facts)
     import json as format_json

@@ -16,7 +16,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Verify an exported file: checksums, weights, validity, golden output. Needs no torch."""
-    from cnnport.verify import verify as check_file
+    from cnnport.verifying import verify as check_file
 
     checks = check_file(file)
     ok = all(check.ok for check in checks)

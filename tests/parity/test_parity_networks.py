@@ -1,4 +1,4 @@
-"""Networks of the zoo say the same everywhere; ``python -m cnnport.bench.studies.parity`` has all of them."""
+"""Networks of the zoo say the same everywhere; ``python -m cnnport.measuring.studies.parity`` has all of them."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ import pytest
 
 from cnnport.agreement import Plan, Request, parity
 from cnnport.artifact import Artifact
-from cnnport.bench.studies import parity as study
-from cnnport.bench.studies.parity_page import markdown
 from cnnport.errors import CnnportError
+from cnnport.measuring.studies import parity as study
+from cnnport.measuring.studies.parity_page import markdown
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.figure import Spec
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.figure import Spec
 
 BOUNDS = ("compute", "memory", "overhead", "unknown")
 """What may limit a layer; its place is that of its colour and shape."""

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.charts.rows import Row, Y, texts
-from cnnport.bench.page.figure import Spec
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.charts.rows import Row, Y, texts
+from cnnport.measuring.page.figure import Spec
 
 
 @dataclass(frozen=True)

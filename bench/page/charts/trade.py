@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cnnport.bench.page.charts import theme
-from cnnport.bench.page.figure import Spec
-from cnnport.bench.page.words import cut
+from cnnport.measuring.page.charts import theme
+from cnnport.measuring.page.figure import Spec
+from cnnport.measuring.page.words import cut
 
 NAMED_AT_MOST = 6
 

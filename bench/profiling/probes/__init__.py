@@ -6,8 +6,8 @@ A probe is a launch whose runs the runtime notes; runs between ``begin`` and ``e
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from cnnport.bench.profiling.probes import openvino, ort, torch, trt
-from cnnport.bench.profiling.probes.probe import Probe, Wish
+from cnnport.measuring.profiling.probes import openvino, ort, torch, trt
+from cnnport.measuring.profiling.probes.probe import Probe, Wish
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact

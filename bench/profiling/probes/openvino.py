@@ -9,10 +9,10 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from cnnport.bench.profiling.kernels import Kernel, Timed, precision_of, timed
-from cnnport.bench.profiling.probes.probe import Turns, Wish
-from cnnport.bench.worker import SEED
 from cnnport.errors import CnnportError
+from cnnport.measuring.profiling.kernels import Kernel, Timed, precision_of, timed
+from cnnport.measuring.profiling.probes.probe import Turns, Wish
+from cnnport.measuring.worker import SEED
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact

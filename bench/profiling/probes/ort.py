@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cnnport.bench.profiling.kernels import Timed
-from cnnport.bench.profiling.ort_trace import Graph, Ran, ort_kernels
-from cnnport.bench.profiling.probes.probe import Turns, Wish
-from cnnport.bench.worker import SEED
 from cnnport.errors import RuntimeMissingError
+from cnnport.measuring.profiling.kernels import Timed
+from cnnport.measuring.profiling.ort_trace import Graph, Ran, ort_kernels
+from cnnport.measuring.profiling.probes.probe import Turns, Wish
+from cnnport.measuring.worker import SEED
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from cnnport.bench.profiling.kernels import Timed
+from cnnport.measuring.profiling.kernels import Timed
 
 if TYPE_CHECKING:
     from cnnport.runtimes import Options

@@ -9,11 +9,11 @@ import time
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from cnnport.bench.profiling.kernels import Kernel, Timed, middle_mean, timed
-from cnnport.bench.profiling.names import ROOT
-from cnnport.bench.profiling.probes.probe import Turns, Wish
-from cnnport.bench.worker import SEED
 from cnnport.errors import CheckFailedError
+from cnnport.measuring.profiling.kernels import Kernel, Timed, middle_mean, timed
+from cnnport.measuring.profiling.names import ROOT
+from cnnport.measuring.profiling.probes.probe import Turns, Wish
+from cnnport.measuring.worker import SEED
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact

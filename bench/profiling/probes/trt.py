@@ -3,10 +3,10 @@
 from statistics import median
 from typing import TYPE_CHECKING
 
-from cnnport.bench.profiling.kernels import Kernel, Timed, precision_of, timed
-from cnnport.bench.profiling.probes.probe import Turns, Wish
-from cnnport.bench.worker import SEED
 from cnnport.errors import CheckFailedError
+from cnnport.measuring.profiling.kernels import Kernel, Timed, precision_of, timed
+from cnnport.measuring.profiling.probes.probe import Turns, Wish
+from cnnport.measuring.worker import SEED
 
 if TYPE_CHECKING:
     from cnnport.artifact import Artifact
