@@ -1,7 +1,10 @@
 """Fields of JSON records that others may have written: each is there and of its type, or an error says which."""
 
+import json
 import math
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
 from cnnport.errors import CnnportError
 
@@ -13,7 +16,30 @@ class RecordError(CnnportError):
     """A file is not a benchmark record that can be read."""
 
 
+Record = TypeVar("Record")
+
 REQUIRED = object()
+
+
+def read_saved(path: Path, from_json: Callable[[Any], Record], what: str) -> Record:
+    """Read a record that was saved as JSON.
+
+    Args:
+        path: A file.
+        from_json: Makes the record of the document; raises ``RecordError``.
+        what: The record in a word, for errors.
+
+    Raises:
+        RecordError: If there is no such file, or it is damaged, or something else.
+    """
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is not JSON, or is damaged: {error}") from error
+    except RecordError as error:
+        raise RecordError(f"{path} is not a cnnport {what}: {error}") from error
 
 
 def take(row: Json, name: str, kind: type, default: Any = REQUIRED) -> Any:

@@ -10,7 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from cnnport.measuring.comparison import Comparison
-from cnnport.measuring.fields import Json, RecordError, count, number, optional_number, rows, take, texts
+from cnnport.measuring.fields import (
+    Json,
+    RecordError,
+    count,
+    number,
+    optional_number,
+    read_saved,
+    rows,
+    take,
+    texts,
+)
 from cnnport.measuring.measurement import Measurement, Round
 from cnnport.measuring.statistics import percentile
 
@@ -271,11 +281,4 @@ def read_results(path: Path) -> Results:
     Raises:
         RecordError: If there is no such file, or it is damaged, or something else.
     """
-    try:
-        return Results.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON, or is damaged: {error}") from error
-    except RecordError as error:
-        raise RecordError(f"{path} is not a cnnport benchmark: {error}") from error
+    return read_saved(path, Results.from_json, "benchmark")

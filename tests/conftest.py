@@ -1,14 +1,16 @@
 """What many tests share: files that the product's own export makes once in a run, and the command line."""
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from cnnport.artifact import Artifact
+from cnnport.artifact import Artifact, TensorSpec
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -54,6 +56,24 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifa
         return export(name, folder / f"{name}.onnx", weights=kind).artifact
 
     return make
+
+
+@pytest.fixture
+def null_artifact(tmp_path: Path) -> Artifact:
+    """What the null runtime takes, which does not read its file."""
+    path = tmp_path / "none.onnx"
+    path.write_bytes(b"the null runtime does not read this")
+    return Artifact(
+        path=path,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        model="none",
+        opset=20,
+        precision="fp32",
+        target="portable",
+        inputs=(TensorSpec("input", "float32", ("batch", 3, 8, 8)),),
+        outputs=(TensorSpec("output", "float32", ("batch", 10)),),
+        metadata=MappingProxyType({"cnnport.weights": "random"}),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ import pytest
 
 from cnnport import store
 from cnnport.artifact import Artifact
-from cnnport.cli import bench as bench_module
 from cnnport.measuring import journal as journal_module
+from cnnport.measuring.request import Request, Told, cases_of
 
 Run = Callable[..., tuple[int, str, str]]
 Exported = Callable[[str], Artifact]
@@ -25,19 +25,20 @@ def parsed(result: tuple[int, str, str]) -> dict[str, Any]:
 
 
 def test_a_network_is_measured_in_each_precision_as_each_runtime_wants_it(
-    exported: Exported, capfd: pytest.CaptureFixture[str]
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked, told = [], []
 
-    def artifact(*what: str | None) -> Artifact:
-        asked.append(what)
+    def artifact(model: str, *, precision: str, target: str | None, **_: object) -> Artifact:
+        asked.append((model, precision, target))
         return exported("lenet5")
 
-    models, runtimes, precisions = ["lenet5", "resnet18"], ["ort-cpu", "openvino"], ["fp32", "int8"]
-    cases = bench_module._cases(
-        models, runtimes, precisions, None, artifact, {"batches": [1], "threads": [1]}
+    monkeypatch.setattr("cnnport.measuring.request.artifact_of", artifact)
+    runtimes = ("ort-cpu", "openvino")
+    wanted = Request(
+        ("lenet5", "resnet18"), runtimes, precisions=("fp32", "int8"), batches=(1,), threads=(1,)
     )
-    assert [case.runtime for case in cases] == runtimes * 4
+    assert [case.runtime for case in cases_of(wanted, Told(note=told.append))] == [*runtimes] * 4
     assert asked == [
         ("lenet5", "fp32", None),
         ("lenet5", "int8", "ort"),
@@ -46,9 +47,9 @@ def test_a_network_is_measured_in_each_precision_as_each_runtime_wants_it(
         ("resnet18", "int8", "ort"),
         ("resnet18", "int8", "openvino"),
     ]
-    err = capfd.readouterr().err
-    assert "note: lenet5 in int8: ranges are found on digits\n" in err
-    assert "note: resnet18 in int8: ranges are found on random:64, which is for its speed" in err
+    first, second = told
+    assert first == "note: lenet5 in int8: ranges are found on digits"
+    assert second.startswith("note: resnet18 in int8: ranges are found on random:64, which is for its speed")
 
 
 def test_int8_of_the_zoo_is_made_and_kept(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,11 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 
-from cnnport.artifact import Artifact, TensorSpec
+from cnnport.artifact import Artifact
 from cnnport.errors import CnnportError
 from cnnport.measuring import Journal, bench, journal_path, make_cases
 from cnnport.measuring.case import artifact_to_json
@@ -52,20 +51,8 @@ results = bench(make_cases([artifact], ["null"], [1, 2, 3], [1]), rounds=3, warm
 
 
 @pytest.fixture
-def artifact(tmp_path: Path) -> Artifact:
-    path = tmp_path / "none.onnx"
-    path.write_bytes(b"the null runtime does not read this")
-    return Artifact(
-        path=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        model="none",
-        opset=20,
-        precision="fp32",
-        target="portable",
-        inputs=(TensorSpec("input", "float32", ("batch", 3, 8, 8)),),
-        outputs=(TensorSpec("output", "float32", ("batch", 10)),),
-        metadata=MappingProxyType({}),
-    )
+def artifact(null_artifact: Artifact) -> Artifact:
+    return null_artifact
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,6 @@ import textwrap
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -18,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from cnnport.answering import one_line
-from cnnport.artifact import Artifact, TensorSpec
+from cnnport.artifact import TensorSpec
 from cnnport.errors import CnnportError, UnknownNameError
 from cnnport.measuring import bench, make_cases
 from cnnport.measuring import run as run_module
@@ -113,20 +112,8 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def artifact(tmp_path):
-    path = tmp_path / "none.onnx"
-    path.write_bytes(b"the null runtime does not read this")
-    return Artifact(
-        path=path,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
-        model="none",
-        opset=20,
-        precision="fp32",
-        target="portable",
-        inputs=(TensorSpec("input", "float32", ("batch", 3, 8, 8)),),
-        outputs=(TensorSpec("output", "float32", ("batch", 10)),),
-        metadata=MappingProxyType({"cnnport.weights": "random"}),
-    )
+def artifact(null_artifact):
+    return null_artifact
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import pytest
 from cnnport.artifact import Artifact
 from cnnport.errors import CnnportError
 from cnnport.measuring.studies import calibration_cost
-from cnnport.measuring.studies.calibration_cost import line_of, measure, write_pictures
+from cnnport.measuring.studies.calibration_cost import line_of, measure
+from cnnport.measuring.studies.pictures import write_pictures
 
 
 def test_a_row_for_each_target_and_number_of_threads(exported, tmp_path: Path) -> None:
     artifact: Artifact = exported("squeezenet1_1")
-    write_pictures(tmp_path / "pictures", 6)
+    write_pictures(tmp_path / "pictures", 6, size=(500, 375), classes=8)
     rows = measure(artifact.path, tmp_path / "pictures", 6, rounds=2, targets=("trt",))
     assert [(row["target"], row["threads"]) for row in rows] == [("trt", 1), ("trt", 2)]
     for row in rows:
@@ -26,7 +27,7 @@ def test_a_row_for_each_target_and_number_of_threads(exported, tmp_path: Path) -
 
 def test_a_process_that_fails_is_no_row(tmp_path: Path) -> None:
     (tmp_path / "broken.onnx").write_bytes(b"no model")
-    write_pictures(tmp_path / "pictures", 1)
+    write_pictures(tmp_path / "pictures", 1, size=(500, 375), classes=8)
     with pytest.raises(CnnportError, match="running, 1 threads"):
         measure(tmp_path / "broken.onnx", tmp_path / "pictures", 1, rounds=1)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from cnnport.errors import CnnportError
-from cnnport.measuring.studies.evaluation import lines_of, measure, write_pictures
+from cnnport.measuring.studies.evaluation import lines_of, measure
+from cnnport.measuring.studies.pictures import write_pictures
 
 
 def test_a_record_of_a_few_pictures(exported, tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 60)
+    write_pictures(tmp_path / "pictures", 60, size=(224, 224), classes=10)
     found = measure(exported("squeezenet1_1").path, tmp_path, 60, rounds=1)
     rates = {name: each["median"] for name, each in found["rates"].items()}
     assert set(rates) == {"decode", "run", "both", "decode_half", "run_half"}
@@ -24,7 +25,7 @@ def test_a_record_of_a_few_pictures(exported, tmp_path: Path) -> None:
 
 
 def test_a_process_that_fails_is_named(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "pictures", 2)
+    write_pictures(tmp_path / "pictures", 2, size=(224, 224), classes=10)
     (tmp_path / "broken.onnx").write_bytes(b"nothing")
     with pytest.raises(CnnportError, match=r"decode: .*broken\.onnx"):
         measure(tmp_path / "broken.onnx", tmp_path, 2, rounds=1)

@@ -6,7 +6,17 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from cnnport.measuring.fields import Json, RecordError, count, number, optional_number, rows, take, texts
+from cnnport.measuring.fields import (
+    Json,
+    RecordError,
+    count,
+    number,
+    optional_number,
+    read_saved,
+    rows,
+    take,
+    texts,
+)
 from cnnport.measuring.record import Environment
 
 VERSION = 1
@@ -235,14 +245,7 @@ def read_profile(path: Path) -> Profile:
     Raises:
         RecordError: If there is no such file, or it is damaged, or something else.
     """
-    try:
-        return Profile.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"{path} is not JSON, or is damaged: {error}") from error
-    except RecordError as error:
-        raise RecordError(f"{path} is not a cnnport profile: {error}") from error
+    return read_saved(path, Profile.from_json, "profile")
 
 
 def _names(row: Json, name: str) -> tuple[str, ...]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from PIL import Image
 
 from cnnport.answering import answer_with
 from cnnport.artifact import Artifact
@@ -27,6 +26,7 @@ from cnnport.graphs.protos import read
 from cnnport.graphs.quantize import wanted
 from cnnport.measuring.environment import read_environment
 from cnnport.measuring.record import Json
+from cnnport.measuring.studies.pictures import write_pictures
 from cnnport.measuring.studies.rows import write_document
 from cnnport.memory import peak_memory_bytes
 from cnnport.onnxfile import load_model, read_artifact
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder = Path(name)
             file = folder / f"{options.network}.onnx"
             made = export(options.network, file, weights="random", target="ort", passes=passes_for("ort"))
-            write_pictures(folder / "pictures", options.count)
+            write_pictures(folder / "pictures", options.count, size=(500, 375), classes=_CLASSES)
             rows = measure(made.artifact.path, folder / "pictures", options.count, options.rounds)
         document = {
             "environment": environment,
@@ -91,18 +91,6 @@ def main(arguments: list[str] | None = None) -> int:
     for row in rows:
         print(line_of(row))  # noqa: T201
     return 0
-
-
-def write_pictures(folder: Path, count: int) -> None:
-    """Seeded pictures of 500x375 pixels, blots with grain, which decode as photographs do; in eight classes."""
-    rng = np.random.default_rng(0)
-    for place in range(count):
-        own = folder / f"class{place % _CLASSES}"
-        own.mkdir(parents=True, exist_ok=True)
-        blots = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
-        large = np.asarray(blots.resize((500, 375), Image.Resampling.BICUBIC)).astype(np.int64)
-        grained = (large + rng.integers(-12, 13, large.shape)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(grained).save(own / f"{place:04d}.jpg", quality=90)
 
 
 def measure(

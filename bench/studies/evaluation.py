@@ -21,9 +21,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-from PIL import Image
-
 from cnnport.answering import answer_with
 from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.evaluation import Plan, Request, Status, document_of, evaluate
@@ -33,6 +30,7 @@ from cnnport.evaluation.scoring import Batch
 from cnnport.evaluation.tally import Tally
 from cnnport.measuring.environment import read_environment
 from cnnport.measuring.record import Json
+from cnnport.measuring.studies.pictures import write_pictures
 from cnnport.measuring.studies.rows import write_document
 from cnnport.onnxfile import read_artifact
 from cnnport.process import Failure, ask, command_of
@@ -85,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="cnnport-", ignore_cleanup_errors=True) as name:
             folder = Path(name)
             made = export(options.network, folder / "network.onnx", weights="random", target="ort")
-            write_pictures(folder / "pictures", options.count)
+            write_pictures(folder / "pictures", options.count, size=(_SIDE, _SIDE), classes=_CLASSES)
             found = measure(made.artifact.path, folder, options.count, options.rounds)
         write_document(options.file, {"environment": environment, "network": options.network, **found})
     except CnnportError as error:
@@ -93,18 +91,6 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     print("\n".join(lines_of(found)))  # noqa: T201
     return 0
-
-
-def write_pictures(folder: Path, count: int) -> None:
-    """Seeded JPEGs of 224 x 224 pixels, blots with grain, which decode as photographs do; in ten classes."""
-    rng = np.random.default_rng(0)
-    for place in range(count):
-        own = folder / str(place % _CLASSES)
-        own.mkdir(parents=True, exist_ok=True)
-        blots = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
-        large = np.asarray(blots.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)).astype(np.int16)
-        grained = (large + rng.integers(-12, 13, large.shape, dtype=np.int16)).clip(0, 255).astype(np.uint8)
-        Image.fromarray(grained).save(own / f"{place:05d}.jpg", quality=90)
 
 
 def measure(file: Path, folder: Path, count: int, rounds: int) -> Json:

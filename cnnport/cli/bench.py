@@ -1,7 +1,7 @@
 """``cnnport bench``: measure networks on runtimes, and hold them against a baseline."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,7 +15,6 @@ from cnnport.cli.options import (
     Settings,
     Shapes,
     Weights,
-    artifact_for,
     complete_model,
     parse_shapes,
     split_list,
@@ -23,13 +22,7 @@ from cnnport.cli.options import (
 from cnnport.errors import CheckFailedError, CnnportError, RuntimeMissingError
 
 if TYPE_CHECKING:
-    from cnnport.artifact import Artifact
     from cnnport.measuring import Case, Results
-
-# Whose placement of int8 is fastest on a runtime, where that is not ONNX Runtime's.
-_TARGETS = {"openvino": "openvino", "trt": "trt", "trt-rtx": "trt"}
-
-_LIMIT = "p50+5%"
 
 
 def bench(
@@ -152,67 +145,45 @@ def bench(
     """
     from cnnport.files import check_writable
     from cnnport.measuring import Journal, check_format, journal_path, write_results
-    from cnnport.runtimes import available, get_runtime, settings_for
+    from cnnport.measuring.request import DEFAULT_LIMIT, Request, Told, measure_request, missing_of
+    from cnnport.runtimes import available, settings_for
 
     if output is not None:
         check_format(output)
         check_writable(output, overwrite=overwrite)
     if baseline is None and (given := _given(context, ("fail_if", "max_rounds", "strict"))):
         raise CnnportError(f"{given[0]} goes with --baseline, which is missing")
-    names = split_list(runtime)
-    reasons = {name: get_runtime(name).missing() for name in names}
-    if names and all(reasons.values()):
-        raise RuntimeMissingError(f"runtime {names[0]} is not available: {reasons[names[0]]}")
-    used = names or available()
-    options: dict[str, Any] = {
-        "batches": _numbers("--batch", batch),
-        "threads": _numbers("--threads", threads),
-        "concurrency": _numbers("--concurrency", concurrency) or [1],
-        "settings": settings_for(used, settings or []),
-        "device": device,
-        "deterministic": deterministic,
-        "transfers": transfers,
-    }
-    shapes = parse_shapes(shape)
-    if options["batches"] is None and shapes:
-        options["batches"] = list({sizes[0] for sizes in shapes.values()})
+    names = tuple(split_list(runtime))
+    plan = {"warmup_s": warmup, "warmup_max_s": warmup_max, "duration_s": duration, "seed": seed}
+    request = Request(
+        models=tuple(models or ["shufflenet_v2"]),
+        runtimes=names,
+        precisions=tuple(split_list(precision)),
+        calibration=calibration,
+        weights=weights,
+        batches=_numbers("--batch", batch),
+        threads=_numbers("--threads", threads),
+        concurrency=_numbers("--concurrency", concurrency) or (1,),
+        shapes=parse_shapes(shape),
+        settings=settings_for(names or available(), settings or []),
+        device=device,
+        deterministic=deterministic,
+        transfers=transfers,
+        plan=plan if rounds is None else {**plan, "rounds": rounds},
+        baseline=baseline,
+        limits=tuple(split_list(fail_if)) or (DEFAULT_LIMIT,),
+        max_rounds=max_rounds,
+        command=_command(context),
+    )
     journal = Journal(None if output is None else journal_path(output), fresh=fresh)
-    plan: dict[str, Any] = {
-        "warmup_s": warmup,
-        "warmup_max_s": warmup_max,
-        "duration_s": duration,
-        "seed": seed,
-    }
-    if rounds is not None:
-        plan["rounds"] = rounds
     with console.progress(refresh_hz=1) as progress:
-
-        def artifact(model: str, precision: str | None, target: str | None) -> "Artifact":
-            made = artifact_for(
-                model,
-                progress,
-                weights=weights,
-                precision=precision,
-                calibration=calibration,
-                target=target,
-            )
-            return made.with_shapes(shapes)
-
-        cases = _cases(
-            models or ["shufflenet_v2"], used, split_list(precision), calibration, artifact, options
-        )
 
         def show(done: int, total: int, case: "Case") -> None:
             progress.step(f"[{done + 1}/{total}] {case.artifact.model} on {case.runtime}, batch {case.batch}")
 
-        run: dict[str, Any] = {"on_progress": show, "journal": journal, "command": _command(context)}
+        told = Told(step=progress.step, note=console.note, download=progress.download, progress=show)
         try:
-            if baseline is None:
-                from cnnport.measuring import bench as run_bench
-
-                measured = run_bench(cases, **plan, **run)
-            else:
-                measured = _against(baseline, cases, fail_if or [_LIMIT], max_rounds, plan, run, shapes)
+            measured = measure_request(request, told=told, journal=journal)
         finally:
             journal.close()
     if output is not None:
@@ -220,69 +191,7 @@ def bench(
         journal.remove()
         console.note(f"saved {output}")
     _show(measured, summary, as_json=json)
-    _judge(measured, {name: reason for name, reason in reasons.items() if reason}, strict=strict)
-
-
-def _cases(
-    models: list[str],
-    runtimes: "list[str] | tuple[str, ...]",
-    precisions: list[str],
-    calibration: str | None,
-    artifact: "Any",
-    options: dict[str, Any],
-) -> "tuple[Case, ...]":
-    """Every model in every precision on every runtime, which each take int8 as it is fastest there."""
-    from cnnport.measuring import make_cases
-    from cnnport.runtimes.engine_file import is_engine
-
-    known = ("fp32", "fp16", "bf16", "int8")
-    if wrong := [each for each in precisions if each not in known]:
-        raise CnnportError(f"--precision is one of {', '.join(known)}, not {wrong[0]!r}")
-    found: list[Case] = []
-    wanted: list[str | None] = [*precisions] or [None]
-    for model in models:
-        is_file = model.endswith(".onnx") or is_engine(model)
-        for precision in wanted:
-            is_placed = precision == "int8" and not is_file
-            if is_placed:
-                _tell_calibration(model, calibration)
-            for group in [[name] for name in runtimes] if is_placed else [list(runtimes)]:
-                target = _TARGETS.get(group[0], "ort") if is_placed else None
-                found += make_cases([artifact(model, precision, target)], group, **options)
-    return tuple(found)
-
-
-def _tell_calibration(model: str, calibration: str | None) -> None:
-    from cnnport.store import NOISE, default_calibration
-
-    samples = calibration or default_calibration(model)
-    claim = ", which is for its speed and says nothing of its accuracy" if samples == NOISE else ""
-    console.note(f"note: {model} in int8: ranges are found on {samples}{claim}")
-
-
-def _against(
-    baseline: Path,
-    cases: "tuple[Case, ...]",
-    limits: list[str],
-    max_rounds: int | None,
-    plan: dict[str, Any],
-    run: dict[str, Any],
-    shapes: dict[str, tuple[int, ...]],
-) -> "Results":
-    from cnnport.measuring.gate import MAX_ROUNDS, ROUNDS, bench_against, find_baselines, parse_limit
-    from cnnport.measuring.run import Plan
-    from cnnport.metadata import at_native_size
-
-    allowed = [parse_limit(limit) for limit in split_list(limits)]
-    settled = Plan(**{"rounds": ROUNDS, **plan})
-    found = find_baselines(
-        cases, baseline, prepare=lambda artifact: at_native_size(artifact.with_shapes(shapes))
-    )
-    for case, each in zip(cases, found, strict=True):
-        if each is None:
-            console.note(f"warning: {baseline} has nothing to hold {case.title} against")
-    most = max(MAX_ROUNDS, settled.rounds) if max_rounds is None else max_rounds
-    return bench_against(cases, found, allowed, settled, max_rounds=most, **run)
+    _judge(measured, missing_of(names), strict=strict)
 
 
 def _show(measured: "Results", summary: Path | None, *, as_json: bool) -> None:
@@ -351,8 +260,8 @@ def _command(context: typer.Context) -> str:
     return shlex.join(words)
 
 
-def _numbers(option: str, values: list[str] | None) -> list[int] | None:
+def _numbers(option: str, values: list[str] | None) -> tuple[int, ...] | None:
     items = split_list(values)
     if wrong := [item for item in items if not item.isdecimal()]:
         raise CnnportError(f"{option} takes numbers, not {wrong[0]!r}")
-    return [int(item) for item in items] or None
+    return tuple(int(item) for item in items) or None

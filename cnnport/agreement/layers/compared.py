@@ -1,10 +1,11 @@
 """Going through a network part by part: what the reference gives and what the candidate gives, at every site."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnport.agreement.layers.distance import Distance, distance
 from cnnport.agreement.layers.graph import Array
+from cnnport.agreement.layers.portions import divided
 from cnnport.agreement.layers.reference_values import Counterpart, Values
 from cnnport.agreement.layers.scales import Misfit, misfit_of
 from cnnport.agreement.layers.side import Subject
@@ -96,21 +97,6 @@ def compare_all(
         on_progress(done, count)
     found.sort(key=lambda each: each.site.place)
     return Comparison(tuple(found), len(known) - len(found), batches)
-
-
-def divided(sites: Sequence[Site], size_of: Callable[[Site], int], most: int) -> Iterator[list[Site]]:
-    """In parts of which none is larger than that, but for a single site that is."""
-    part: list[Site] = []
-    held = 0
-    for site in sites:
-        size = size_of(site)
-        if part and held + size > most:
-            yield part
-            part, held = [], 0
-        part.append(site)
-        held += size
-    if part:
-        yield part
 
 
 def _best(

@@ -1,11 +1,12 @@
 """Layers run by themselves on the reference's inputs, many in one model."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cnnport.agreement.layers.cut import Piece, alone, end_of, piece_of, shape_of, side_by_side
 from cnnport.agreement.layers.graph import Array, Arrays
+from cnnport.agreement.layers.portions import divided
 from cnnport.agreement.layers.side import Subject
 from cnnport.agreement.layers.sites import Site
 from cnnport.agreement.layers.store import Store
@@ -56,7 +57,7 @@ class Isolation:
     def run(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Array]]:
         """What each piece gives, in order, a part of them at a time."""
         graph = self.subject.graph
-        for part in _divided(pieces, self._bytes, self.memory_bytes):
+        for part in divided(pieces, self._bytes, self.memory_bytes):
             names = list(dict.fromkeys(name for piece in part for name in piece.reads))
             if any(piece.has_subgraphs(graph) for piece in part):
                 models = [([piece], alone(graph, piece, self.shapes(piece.reads))) for piece in part]
@@ -85,17 +86,3 @@ class Isolation:
     def _bytes(self, piece: Piece) -> int:
         read = sum(value.nbytes for value in self.values(piece.reads).values())
         return read + self.store.get(piece.site.value).nbytes
-
-
-def _divided(pieces: Sequence[Piece], size_of: Callable[[Piece], int], most: int) -> Iterator[list[Piece]]:
-    part: list[Piece] = []
-    held = 0
-    for piece in pieces:
-        size = size_of(piece)
-        if part and held + size > most:
-            yield part
-            part, held = [], 0
-        part.append(piece)
-        held += size
-    if part:
-        yield part
