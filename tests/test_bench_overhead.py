@@ -41,12 +41,28 @@ def test_the_ratio_is_the_median_of_pairs():
 
 
 def test_sides_alternate(conv, monkeypatch):
-    order = []
-    monkeypatch.setattr(overhead, "_harness", lambda *_: order.append("harness") or 1.0)
-    monkeypatch.setattr(overhead, "_bare", lambda *_: order.append("bare") or 2.0)
+    asked = []
+
+    class Told:
+        def __init__(self, command, **_):
+            self.side = "bare" if command[-1].endswith("bare") else "harness"
+
+        def ask(self, question):
+            asked.append((self.side, "samples" in question))
+            return {"samples_ns": [1e9 if self.side == "harness" else 2e9]}
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    monkeypatch.setattr(overhead, "Conversation", Told)
     (case,) = make_cases([read_artifact(conv)], ["ort-cpu"], [1], [1])
-    assert measure_overhead(case, rounds=2, warmup_s=0, duration_s=0).ratio == 0.5
-    assert order == ["harness", "bare", "bare", "harness"]
+    assert measure_overhead(case, rounds=2, warmup_s=0, duration_s=0.12).ratio == 0.5
+    first = ["harness", "bare"]
+    assert [side for side, _ in asked] == [*first, *first, *first[::-1], *first[::-1], *first[::-1], *first]
+    assert [is_slice for _, is_slice in asked] == [False, False, True, True, True, True] * 2
 
 
 @pytest.mark.parametrize("runtime", ["ort-cpu", "openvino"])
@@ -112,10 +128,10 @@ def test_bad_input(conv, capsys):
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_a_side_that_fails_is_an_error(conv):
+def test_a_side_that_fails_is_an_error(conv, tmp_path):
     (case,) = make_cases([read_artifact(conv)], ["ort-cpu"], [1], [1])
+    with pytest.raises(CheckFailedError, match="the bare loop gave no result"):
+        overhead._in_turn(case, tmp_path / "absent.npz", 0, 0, "run", is_first=False)
     conv.write_bytes(b"changed")
     with pytest.raises(CheckFailedError, match="the harness gave no result"):
         measure_overhead(case, rounds=1, warmup_s=0, duration_s=0)
-    with pytest.raises(CheckFailedError, match="the bare loop gave no result"):
-        overhead._bare(case, conv.with_name("absent.npz"), 0, 0, "run")

@@ -19,7 +19,7 @@ from cnnport.measuring.run import Plan, Progress, identity_of, measure_rounds, m
 ROUNDS = 5
 """At the least: with fewer, no interval is worth the name."""
 
-MAX_ROUNDS = 15
+MAX_ROUNDS = 40
 """After which what is not clear is called inconclusive."""
 
 

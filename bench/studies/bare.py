@@ -1,9 +1,11 @@
 """The loop that the harness is held against: what anyone would write around a runtime, and nothing of ours.
 
 ``python -m cnnport.measuring.studies.bare`` reads ``{"runtime", "path", "feeds", "call", "threads", "cpus",
-"warmup_s", "duration_s"}`` as JSON on standard input and answers with ``{"samples_ns"}``. Of the harness it shares
-the pinning, the threads, the precision and the values of the input, because those are the conditions of the
-comparison; it shares neither the timing loop nor the runtime's adapter.
+"warmup_s"}`` as a line of JSON on standard input, warms up and answers with ``{}``; each further line asks for
+``duration_s`` seconds of runs and is answered with ``{"samples_ns"}``. In between it sleeps, so that the harness gets
+its turns on the same CPUs. Of the harness it shares the pinning, the threads, the precision and the values
+of the input, because those are the conditions of the comparison; it shares neither the timing loop nor the runtime's
+adapter.
 
 ``call`` is ``run``, which takes the feeds and fetches the outputs every time (``session.run`` of onnxruntime,
 ``request.infer(feeds)`` of openvino), or ``bound``, for which everything lies in place, as with the adapter, so that
@@ -22,8 +24,8 @@ Call = Callable[[], object]
 
 
 def main() -> None:
-    """Time one call of a runtime's and write the samples."""
-    case = json.load(sys.stdin)
+    """Time one call of a runtime's, as long as it is asked to, and write the samples."""
+    case = json.loads(sys.stdin.readline())
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, case["cpus"])
     call, _held = RUNTIMES[case["runtime"]](case)
@@ -31,14 +33,18 @@ def main() -> None:
     stop = time.perf_counter() + case["warmup_s"]
     while time.perf_counter() < stop:
         call()
+    print("{}", flush=True)  # noqa: T201
 
-    samples_ns = []
-    stop = time.perf_counter() + case["duration_s"]
-    while time.perf_counter() < stop:
-        begin = time.perf_counter_ns()
+    for line in sys.stdin:
+        # The first run after the other side's turn finds the caches cold.
         call()
-        samples_ns.append(time.perf_counter_ns() - begin)
-    json.dump({"samples_ns": samples_ns}, sys.stdout)
+        samples_ns = []
+        stop = time.perf_counter() + json.loads(line)["duration_s"]
+        while not samples_ns or time.perf_counter() < stop:
+            begin = time.perf_counter_ns()
+            call()
+            samples_ns.append(time.perf_counter_ns() - begin)
+        print(json.dumps({"samples_ns": samples_ns}), flush=True)  # noqa: T201
 
 
 def ort_cpu(case: dict[str, Any]) -> tuple[Call, object]:

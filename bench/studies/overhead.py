@@ -1,12 +1,13 @@
 """What harness and adapter add: ``python -m cnnport.measuring.studies.overhead FILE``.
 
-The same file on the same CPUs with the same threads and input values is timed by ``bench`` and by ``bare``, each
-in a fresh process, in turn; which of the two goes first alternates, so that a drift of the machine favours
-neither. Standard error gets a table, standard output one JSON document.
+The same file on the same CPUs with the same threads and input values is timed by the harness, as ``bench --baseline``
+does it, and by ``bare``: each round a fresh process of either, which take turns of some hundredths of a second;
+which of the two goes first alternates. Standard error gets a table, standard output one JSON document.
 
-The figures are medians over the rounds, of the ratio harness / bare of a round's p50s and of their difference.
-Rounds pair neighbours in time, which takes out slow changes of the machine, and the median takes out rounds that
-something disturbed. The smaller the network, the sharper the difference: it is some microseconds at most.
+The figures are medians over the rounds, of the ratio harness / bare of a round's p50s and of their difference. The
+turns take out what the machine does to both; that each process has its own place in memory, some per cent faster or
+slower than the next, only more rounds do. The smaller the network, the sharper the difference: it is some microseconds
+at most.
 
 ``--call profile`` holds our clock against onnxruntime's own instead: what its profile says that the same runs took,
 see ``profiled``. ``--out`` adds what was found to a record, ``overhead.json``.
@@ -17,6 +18,7 @@ import json
 import math
 import sys
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -27,12 +29,16 @@ from cnnport.measuring.case import Case, make_cases
 from cnnport.measuring.cpus import allowed_cpus, choose_cpus, cores_of
 from cnnport.measuring.environment import read_environment
 from cnnport.measuring.record import Json
-from cnnport.measuring.run import bench
+from cnnport.measuring.run import question_of
 from cnnport.measuring.studies.bare import RUNTIMES
 from cnnport.measuring.worker import SEED
-from cnnport.process import Failure, ask, command_of
+from cnnport.process import Conversation, Failure, ask, command_of
 
+_BARE = "cnnport.measuring.studies.bare"
 _TIMEOUT_BASE_S = 300.0
+
+# Of a side in a round: short, so that both see the same machine.
+_TURN_S = 0.06
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def measure_overhead(
         case: Its runtime is one of ``bare.RUNTIMES``.
         rounds: How often each side gets a process.
         warmup_s: Of every process.
-        duration_s: Of every process.
+        duration_s: Of every process, all of its turns together.
         call: What the bare loop calls, ``run`` or ``bound``, see ``bare``; or ``profile``, see ``profiled``.
 
     Raises:
@@ -101,12 +107,9 @@ def measure_overhead(
                 harness_s.append(ours_s)
                 bare_s.append(theirs_s)
                 continue
-            sides = (True, False) if number % 2 == 0 else (False, True)
-            for ours in sides:
-                if ours:
-                    harness_s.append(_harness(case, warmup_s, duration_s))
-                else:
-                    bare_s.append(_bare(case, feeds, warmup_s, duration_s, call))
+            ours_s, theirs_s = _in_turn(case, feeds, warmup_s, duration_s, call, is_first=number % 2 == 0)
+            harness_s.append(ours_s)
+            bare_s.append(theirs_s)
     return Overhead(tuple(harness_s), tuple(bare_s))
 
 
@@ -187,26 +190,50 @@ def _write_feeds(case: Case, target: Path) -> None:
     np.savez(target, **seeded_input(case.artifact.inputs, case.batch, SEED))  # type: ignore[arg-type]
 
 
-def _harness(case: Case, warmup_s: float, duration_s: float) -> float:
-    results = bench([case], rounds=1, warmup_s=warmup_s, duration_s=duration_s)
-    if results.skipped:
-        raise CheckFailedError(f"the harness gave no result: {results.skipped[0].reason}")
-    return results.results[0].p50_s
-
-
 def _profiled(case: Case, feeds: Path, warmup_s: float, duration_s: float) -> tuple[float, float]:
     """Median of the same runs by our clock and by onnxruntime's."""
-    answer = _answer("cnnport.measuring.studies.profiled", case, feeds, warmup_s, duration_s)
+    timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
+    question = _question(case, feeds, warmup_s, duration_s, "")
+    command = command_of("cnnport.measuring.studies.profiled")
+    answer = _checked("profiled run", ask(command, question, threads=case.threads, timeout_s=timeout_s))
     return float(median(answer["samples_ns"])) / 1e9, float(median(answer["profiler_ns"])) / 1e9
 
 
-def _bare(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str) -> float:
-    answer = _answer("cnnport.measuring.studies.bare", case, feeds, warmup_s, duration_s, call)
-    return float(median(answer["samples_ns"])) / 1e9
+def _in_turn(
+    case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str, *, is_first: bool
+) -> tuple[float, float]:
+    """Median of a round by the harness, which may have the first turn, and by the bare loop."""
+    commands = {"harness": command_of("cnnport.measuring.turns"), "bare loop": command_of(_BARE)}
+    questions = {
+        "harness": question_of(case, warmup_s, 0.0, 1, warmup_max_s=warmup_s),
+        "bare loop": _question(case, feeds, warmup_s, duration_s, call),
+    }
+    timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
+    order = ("harness", "bare loop") if is_first else ("bare loop", "harness")
+    turns = max(1, round(duration_s / _TURN_S))
+    slice_ = {"duration_s": duration_s / turns, "samples": True}
+    samples_ns: dict[str, list[int]] = {side: [] for side in order}
+    with ExitStack() as stack:
+        asked = {
+            side: stack.enter_context(Conversation(commands[side], threads=case.threads, timeout_s=timeout_s))
+            for side in order
+        }
+        for side in order:
+            _checked(side, asked[side].ask(questions[side]))
+        for turn in range(turns):
+            for side in order[:: -1 if turn % 2 else 1]:
+                samples_ns[side] += _checked(side, asked[side].ask(slice_))["samples_ns"]
+    return median(samples_ns["harness"]) / 1e9, median(samples_ns["bare loop"]) / 1e9
 
 
-def _answer(module: str, case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str = "") -> Json:
-    question = {
+def _checked(side: str, answer: Json | Failure) -> Json:
+    if isinstance(answer, Failure):
+        raise CheckFailedError(f"the {side} gave no result: {answer.reason}")
+    return answer
+
+
+def _question(case: Case, feeds: Path, warmup_s: float, duration_s: float, call: str) -> Json:
+    return {
         "runtime": case.runtime,
         "path": str(case.artifact.path),
         "feeds": str(feeds),
@@ -216,11 +243,6 @@ def _answer(module: str, case: Case, feeds: Path, warmup_s: float, duration_s: f
         "warmup_s": warmup_s,
         "duration_s": duration_s,
     }
-    timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
-    answer = ask(command_of(module), question, threads=case.threads, timeout_s=timeout_s)
-    if isinstance(answer, Failure):
-        raise CheckFailedError(f"the bare loop gave no result: {answer.reason}")
-    return answer
 
 
 def _add(row: Json, path: Path) -> None:
