@@ -10,8 +10,8 @@ slower than the next, and that is why rounds, not samples, are what the interval
 rounds. Its interval is the hull of two: the bootstrap's, which with five rounds is about as wide as these lie apart,
 and Student's of the ratios' logarithms, which knows how little five of them say where they are far apart. Simulated
 with up to forty rounds, a look after each from the fifth on, a hundred times each: where ratios of rounds scatter by
-2 to 4 %, every A/A test passed and every slowdown of a tenth was caught, after five to nine rounds; by 7 %, one in ten
-of either was inconclusive and none wrong; by 20 %, four in five were inconclusive and one of either wrong.
+2 to 4 %, every A/A test passed and every slowdown of a tenth was caught, after five to nine rounds; by 7 %, one in
+ten of either was inconclusive and none wrong; by 20 %, four in five were inconclusive and one of either wrong.
 """
 
 import math

@@ -6,8 +6,8 @@ which of the two goes first alternates. Standard error gets a table, standard ou
 
 The figures are medians over the rounds, of the ratio harness / bare of a round's p50s and of their difference. The
 turns take out what the machine does to both; that each process has its own place in memory, some per cent faster or
-slower than the next, only more rounds do. The smaller the network, the sharper the difference: it is some microseconds
-at most.
+slower than the next, only more rounds do. The smaller the network, the sharper the difference: it is some
+microseconds at most.
 
 ``--call profile`` holds our clock against onnxruntime's own instead: what its profile says that the same runs took,
 see ``profiled``. ``--out`` adds what was found to a record, ``overhead.json``.
