@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := .demo
 
-.PHONY: demo test lint types check train golden zoo fuzz bench-graphs benchmarks parity bench-evaluation bench-gate bench-gpu bench-quantized soak trt-check clean
+.PHONY: demo test lint types docs check train golden zoo fuzz bench-graphs benchmarks parity bench-evaluation bench-gate bench-gpu bench-quantized embedding machine soak trt-check clean
 .DELETE_ON_ERROR:
 
 $(VENV)/demo.done: pyproject.toml constraints.txt
@@ -42,7 +42,11 @@ types: $(VENV)/dev.done
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target build/types .
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p cnnport
 
-check: lint types test
+# The pages of docs/ and the Python functions as a site in build/site; every warning is an error.
+docs: $(VENV)/dev.done
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/site
+
+check: lint types docs test
 
 train: $(VENV)/dev.done
 	$(BIN)/python examples/train_digits.py --jobs 2
@@ -75,6 +79,14 @@ bench-evaluation: $(VENV)/dev.done
 # Half an hour on a quiet machine: how often the regression gate errs, with and without a planted slowdown.
 bench-gate: $(VENV)/dev.done
 	$(BIN)/python -m cnnport.measuring.studies.gate
+
+# Minutes: the same pictures through every kind of package, which docs/packages.md shows. Needs Node.js, npm and Chromium.
+embedding: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.measuring.studies.embedding
+
+# The machine's peaks beside public tools', where these are installed; docs/machine.md has both.
+machine: $(VENV)/dev.done
+	$(BIN)/python -m cnnport.measuring.studies.machine
 
 # Likewise: every way to run a network, side by side, which docs/benchmarks.md shows.
 benchmarks: $(VENV)/dev.done

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cnnport.artifact import Artifact
 from cnnport.errors import ArtifactError, ImageError
 from cnnport.images import preprocess_image
-from cnnport.metadata import at_native_size, labels_of, preprocess_of
+from cnnport.metadata import Picture, at_native_size, labels_of, picture_of, preprocess_of
+from cnnport.picture_input import pixels_of
 from cnnport.preprocess import Preprocess, imagenet
 from cnnport.runtimes import Options, Session, require_runtime
 from cnnport.runtimes.engine_file import misfit
@@ -70,14 +71,17 @@ def classify(
     """
     if reason := misfit(artifact, runtime):
         raise ArtifactError(reason)
-    preprocess = preprocess_of(artifact) or assumed_preprocess(artifact)
+    preprocess, picture = preprocess_of(artifact) or assumed_preprocess(artifact), picture_of(artifact)
     labels = labels_of(artifact)
     spec = artifact.inputs[0]
     size = _BATCH if spec.dynamic_batch else int(spec.shape[0])
+    # Pictures of one batch have one size.
+    step = 1 if picture is not None and picture.preprocess == "full" else size
     with require_runtime(runtime).open(artifact, options or Options()) as session:
         scores = scores_output(artifact)
-        for start in range(0, len(images), size):
-            yield from _batch(session, images[start : start + size], size, scores, preprocess, labels, top)
+        for start in range(0, len(images), step):
+            paths = images[start : start + step]
+            yield from _batch(session, paths, size, scores, preprocess, picture, labels, top)
 
 
 def _batch(
@@ -86,15 +90,20 @@ def _batch(
     size: int,
     scores: str,
     preprocess: Preprocess,
+    picture: Picture | None,
     labels: tuple[str, ...] | None,
     top: int,
 ) -> Iterator[Classified]:
     spec = session.inputs[0]
-    arrays: list[NDArray[np.float32]] = []
+    arrays: list[NDArray[np.generic]] = []
     errors: list[str | None] = []
     for path in paths:
         try:
-            arrays.append(preprocess_image(path, preprocess))
+            arrays.append(
+                preprocess_image(path, preprocess)
+                if picture is None
+                else pixels_of(path, preprocess, picture)
+            )
             errors.append(None)
         except ImageError as error:
             errors.append(str(error))

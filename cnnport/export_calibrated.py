@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,16 @@ from cnnport.graphs.quantize import require_target
 from cnnport.half_file import half_file
 from cnnport.halved import format_of
 from cnnport.onnxfile import read_artifact
-from cnnport.quantization import Quantized, quantize_file
+from cnnport.quantization import quantize_file
+from cnnport.source import Source
 from cnnport.trial_inputs import Arrays
 
 # Of samples on which a half file's ranges are found and it is held to account: each runs several times.
 _HALF_COUNT = 32
 
 
-@dataclass(frozen=True)
-class Calibrated:
-    """What such an export did.
-
-    Attributes:
-        exported: The export of the float32 file, with the artifact of the one that was written.
-        quantized: How it became int8; None for halves, of which ``exported`` tells.
-    """
-
-    exported: Exported
-    quantized: Quantized | None
-
-
 def export_calibrated(
-    model: str,
+    model: str | Source,
     path: Path,
     precision: str,
     calibration: str,
@@ -48,8 +36,11 @@ def export_calibrated(
     on_step: Callable[[str], None] = lambda _: None,
     on_progress: Callable[[int, int], None] = lambda _done, _all: None,
     **options: Any,
-) -> Calibrated:
+) -> Exported:
     """Export a network in int8, or in halves whose ranges are found on samples.
+
+    What comes back tells of the float32 file that was exported first, and has the artifact of the one that
+    was written.
 
     Args:
         model: As of ``export``.
@@ -90,7 +81,7 @@ def export_calibrated(
                 on_progress=on_progress,
             )
             seconds = time.perf_counter() - started
-            return Calibrated(replace(exported, artifact=quantized.artifact, seconds=seconds), quantized)
+            return replace(exported, artifact=quantized.artifact, seconds=seconds, quantized=quantized)
         half = half_file(
             source,
             path,
@@ -101,9 +92,7 @@ def export_calibrated(
             on_step=on_step,
         )
     seconds = time.perf_counter() - started
-    return Calibrated(
-        replace(exported, artifact=half.artifact, halved=half.halved, seconds=seconds), quantized=None
-    )
+    return replace(exported, artifact=half.artifact, halved=half.halved, seconds=seconds)
 
 
 def _feeds(calibration: str, source: Path) -> list[Arrays]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnnport import libraries
 from cnnport._version import __version__
 from cnnport.artifact import Artifact
 from cnnport.compare import FP32_TOLERANCE, spread_of
@@ -44,11 +45,15 @@ from cnnport.prepared import (
     reference_of,
 )
 from cnnport.runtimes import require_runtime
+from cnnport.source import Source, find_source
 from cnnport.weights import LoadedWeights
 
 if TYPE_CHECKING:
     import onnx
+    from torch import nn
 
+    from cnnport.picture_file import PictureFile
+    from cnnport.quantization import Quantized
     from cnnport.reference import Reference, Verdict
 
 # A network in another form is held against the network itself at so many batch sizes.
@@ -79,6 +84,8 @@ class Exported:
         halved: How it became half, and the check of that against float32; None for files in float32.
         weights: Where the weights came from.
         seconds: From start to the file in place.
+        quantized: How it became int8, for which float32 was exported first; None for other files.
+        picture: How it came to take pictures; None for other files.
     """
 
     artifact: Artifact
@@ -88,10 +95,12 @@ class Exported:
     halved: Halved | None
     weights: LoadedWeights
     seconds: float
+    quantized: "Quantized | None" = None
+    picture: "PictureFile | None" = None
 
 
 def export(
-    model: str,
+    model: "str | Source",
     path: str | Path,
     *,
     weights: str = "auto",
@@ -109,12 +118,12 @@ def export(
     overwrite: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
     on_download: Callable[[int, int | None], None] | None = None,
+    on_network: "Callable[[nn.Module], None]" = lambda _: None,
 ) -> Exported:
     """Export a network as one verified ONNX file.
 
     Args:
-        model: A zoo name or alias, ``timm:NAME``, ``torchvision:NAME``, ``package.module:callable`` or
-            ``path/to/file.py:callable``.
+        model: What ``find_source`` takes, or what it gives.
         path: The file to write.
         weights: ``auto``, ``default``, ``random``, a .pth or .safetensors file, or a URL.
         seed: Of random weights.
@@ -131,6 +140,7 @@ def export(
         overwrite: Whether an existing file may be replaced.
         on_step: Told the name of each step when it begins.
         on_download: Told the bytes so far and in all while weights are fetched.
+        on_network: Told the network in PyTorch, with its weights, once it is there.
 
     Raises:
         CnnportError: On wrong usage or input; each subclass says what.
@@ -154,14 +164,16 @@ def export(
     require_runtime("ort-cpu")
 
     on_step("weights")
-    prepared = prepare(model, weights, seed, image_size, num_classes, in_channels, dense, on_download)
+    source = model if isinstance(model, Source) else find_source(model)
+    prepared = prepare(source, weights, seed, image_size, num_classes, in_channels, dense, on_download)
+    on_network(prepared.module)
     on_step("reference")
     batches = BATCHES if batch is None else (batch,)
     reference = reference_of(prepared, batches)
     original = original_of(prepared, batches[:_ORIGINAL_BATCHES])
     if original is not None and not (found := original.check_module(prepared.module)).ok:
         raise CheckFailedError(
-            f"{model}: its fully convolutional form does not compute what it computes: {found}\n"
+            f"{source.name}: its fully convolutional form does not compute what it computes: {found}\n"
             "nothing was written"
         )
     graph, steps, reports = _make_graph(prepared, reference, opset, batch, passes, on_step)
@@ -173,7 +185,7 @@ def export(
         verdict = verdict if found.ok else found
     if not verdict.ok:
         raise CheckFailedError(
-            f"{model}: the ONNX graph does not compute what PyTorch computes: {verdict}\nnothing was written"
+            f"{source.name}: the ONNX graph does not compute what PyTorch computes: {verdict}\nnothing was written"
         )
     with tempfile.TemporaryDirectory(prefix="cnnport-", ignore_cleanup_errors=True) as name:
         folder, halved = Path(name), None
@@ -205,6 +217,25 @@ def export(
         weights=prepared.weights,
         seconds=time.perf_counter() - started,
     )
+
+
+def default_path(model: "str | Source") -> Path:
+    """Where an export goes unless told otherwise: ``NAME.onnx`` in the current folder.
+
+    Raises:
+        UnknownNameError: If it is no name of the zoo, or of a library.
+        ModelError: If the library is not installed.
+    """
+    name = model.name if isinstance(model, Source) else model
+    if found := libraries.split(name):
+        stem = found[1].replace("/", "_")
+    elif ":" in name:
+        stem = "".join(
+            letter if letter.isalnum() or letter in "-_" else "_" for letter in name.rsplit(":", 1)[1]
+        )
+    else:
+        stem = find_source(name).name
+    return Path(f"{stem}.onnx")
 
 
 def _make_graph(

@@ -28,6 +28,7 @@ from cnnport.onnxfile import (
 )
 from cnnport.optimize_file import check_own
 from cnnport.original import Original
+from cnnport.picture_input import check_no_pictures
 from cnnport.runtimes import require_runtime
 from cnnport.trial_inputs import Arrays
 
@@ -77,6 +78,7 @@ def half_file(
     model = load_model(source)
     stated = artifact_of(model, source)
     check_own(stated, model, is_split)
+    check_no_pictures(stated, "is made half")
     is_own = CHECKSUM_KEY in stated.metadata
     if is_settled(model):
         freeze(model)

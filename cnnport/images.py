@@ -103,11 +103,58 @@ def preprocess_image(image: Image.Image | str | Path, preprocess: Preprocess) ->
         ImageError: As ``read_image``; also if the picture is so long and narrow that it would have more than
             ``MAX_PIXELS`` while it is resized.
     """
+    return normalise(crop_image(image, preprocess), preprocess)
+
+
+def crop_image(image: Image.Image | str | Path, preprocess: Preprocess) -> Image.Image:
+    """All of ``preprocess_image`` but the normalisation: opaque, in the network's colours, resized and cropped.
+
+    Args:
+        image: As for ``preprocess_image``.
+        preprocess: What to do.
+
+    Returns:
+        An image of mode ``RGB`` or ``L``, of ``preprocess.size``.
+
+    Raises:
+        ImageError: As ``preprocess_image``.
+    """
     picture = resize_image(image, preprocess)
     height, width = preprocess.size
     left, top = centre(picture.size, (width, height))
     # What lies outside the picture comes out as zero, which is the padding that is wanted.
-    return normalise(picture.crop((left, top, left + width, top + height)), preprocess)
+    return picture.crop((left, top, left + width, top + height))
+
+
+def opaque_image(image: Image.Image | str | Path, preprocess: Preprocess) -> Image.Image:
+    """What ``preprocess_image`` begins with: opaque, in the network's colours, and as large as the picture.
+
+    Args:
+        image: As for ``preprocess_image``.
+        preprocess: What is to be done to it.
+
+    Returns:
+        An image of mode ``RGB`` or ``L``.
+
+    Raises:
+        ImageError: As ``preprocess_image``, also where the resize would be what cannot be done.
+    """
+    name = _name_of(image)
+    if isinstance(image, Image.Image):
+        _check_size(name, image.size)
+        with _reading(name):
+            picture = _flatten(name, image, preprocess)
+    else:
+        picture = read_image(image, preprocess)
+
+    resized = _resized_size(picture.size, preprocess)
+    # Pillow may scale the rows first: in between, the picture is as wide as the result and as high as before.
+    if resized[0] * max(resized[1], picture.height) > MAX_PIXELS:
+        raise ImageError(
+            f"{name} is too long and narrow: {picture.width} x {picture.height} pixels cannot be scaled to "
+            f"{resized[0]} x {resized[1]} within {MAX_PIXELS:,}"
+        )
+    return picture
 
 
 def resize_image(image: Image.Image | str | Path, preprocess: Preprocess) -> Image.Image:
@@ -123,24 +170,9 @@ def resize_image(image: Image.Image | str | Path, preprocess: Preprocess) -> Ima
     Raises:
         ImageError: As ``preprocess_image``.
     """
-    if isinstance(image, Image.Image):
-        name = _printable(getattr(image, "filename", "") or "the image")
-        _check_size(name, image.size)
-        with _reading(name):
-            picture = _flatten(name, image, preprocess)
-    else:
-        name = _printable(image)
-        picture = read_image(image, preprocess)
-
-    resized = _resized_size(picture.size, preprocess)
-    # Pillow scales the rows first: in between, the picture is as wide as the result and as high as before.
-    if resized[0] * max(resized[1], picture.height) > MAX_PIXELS:
-        raise ImageError(
-            f"{name} is too long and narrow: {picture.width} x {picture.height} pixels cannot be scaled to "
-            f"{resized[0]} x {resized[1]} within {MAX_PIXELS:,}"
-        )
-    with _reading(name):
-        return picture.resize(resized, _FILTERS[preprocess.interpolation])
+    picture = opaque_image(image, preprocess)
+    with _reading(_name_of(image)):
+        return picture.resize(_resized_size(picture.size, preprocess), _FILTERS[preprocess.interpolation])
 
 
 def normalise(picture: Image.Image, preprocess: Preprocess) -> NDArray[np.float32]:
@@ -245,6 +277,13 @@ def _crop_start(side: int, crop: int) -> int:
 def _check_size(name: str, size: tuple[int, int]) -> None:
     if size[0] * size[1] > MAX_PIXELS:
         raise ImageError(f"{name} is too large: {size[0]} x {size[1]} is above {MAX_PIXELS:,} pixels")
+
+
+def _name_of(image: Image.Image | str | Path) -> str:
+    """What messages call it."""
+    if isinstance(image, Image.Image):
+        return _printable(getattr(image, "filename", "") or "the image")
+    return _printable(image)
 
 
 def _printable(path: object) -> str:

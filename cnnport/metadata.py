@@ -7,9 +7,9 @@ the machine or a path, so the same export gives the same bytes.
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,21 @@ class Golden:
     batch: int
     outputs: Mapping[str, NDArray[np.float32]]
     tolerance: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What a picture file takes, and gives beside what its network gives.
+
+    Attributes:
+        preprocess: What is done inside: ``normalize`` takes pictures of the network's own size, ``full`` of any.
+        layout: Order of the axes of its input: ``nhwc`` or ``nchw``.
+        top: How many of the best classes it names.
+    """
+
+    preprocess: Literal["normalize", "full"]
+    layout: Literal["nhwc", "nchw"]
+    top: int
 
 
 def golden_sample(output: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -143,6 +158,25 @@ def preprocess_of(artifact: Artifact) -> Preprocess | None:
         return Preprocess.from_json(_json(artifact, "cnnport.preprocess"))
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.preprocess") from error
+
+
+def picture_to_metadata(picture: Picture) -> dict[str, str]:
+    """The entry that makes a file a picture file."""
+    return {"cnnport.picture": to_json(asdict(picture))}
+
+
+def picture_of(artifact: Artifact) -> Picture | None:
+    """What a picture file takes and gives; None for every other file. Raises ``ArtifactError``."""
+    if "cnnport.picture" not in artifact.metadata:
+        return None
+    data = _json(artifact, "cnnport.picture")
+    try:
+        mode, layout, top = data["preprocess"], data["layout"], data["top"]
+    except (KeyError, TypeError) as error:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.picture") from error
+    if mode not in {"normalize", "full"} or layout not in {"nhwc", "nchw"} or type(top) is not int or top < 1:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.picture")
+    return Picture(mode, layout, top)
 
 
 def labels_of(artifact: Artifact) -> tuple[str, ...] | None:

@@ -77,8 +77,8 @@ def artifact_of(model: "onnx.ModelProto", path: Path) -> Artifact:
         opset=default_opset(model),
         precision=metadata.get("cnnport.precision") or _precision(model),
         target=metadata.get("cnnport.target", "portable"),
-        inputs=tuple(_tensor_spec(value) for value in model.graph.input if value.name not in held),
-        outputs=tuple(_tensor_spec(value) for value in model.graph.output),
+        inputs=tuple(tensor_spec(value) for value in model.graph.input if value.name not in held),
+        outputs=tuple(tensor_spec(value) for value in model.graph.output),
         metadata=MappingProxyType(metadata),
     )
 
@@ -220,7 +220,8 @@ def _data_files(path: Path) -> set[str]:
     return {name for name in data_files(model) if name.startswith(f"{path.name}.") and "/" not in name}
 
 
-def _tensor_spec(value: "onnx.ValueInfoProto") -> TensorSpec:
+def tensor_spec(value: "onnx.ValueInfoProto") -> TensorSpec:
+    """An input or output of a graph; a size without a name gets one of the tensor's name and the axis."""
     from onnx import helper
 
     tensor = value.type.tensor_type

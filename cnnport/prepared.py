@@ -48,7 +48,7 @@ class Prepared:
 
 
 def prepare(
-    model: str,
+    source: Source,
     weights: str,
     seed: int,
     image_size: tuple[int, int] | None,
@@ -57,8 +57,7 @@ def prepare(
     dense: bool,
     on_download: Callable[[int, int | None], None] | None,
 ) -> Prepared:
-    """Find, build and fill a network. Arguments and errors as of ``export``."""
-    source = find_source(model)
+    """Build and fill a network. Arguments and errors as of ``export``."""
     if dense and source.any_size:
         raise ModelError(f"{source.name} takes images of any size as it is: export it without --dense")
     module = source.build(num_classes, in_channels)
@@ -147,6 +146,6 @@ def torch_graph(
     Raises:
         CnnportError: On wrong usage or input; each subclass says what.
     """
-    prepared = prepare(model, weights, seed, None, None, None, dense=False, on_download=None)
+    prepared = prepare(find_source(model), weights, seed, None, None, None, dense=False, on_download=None)
     reference = reference_of(prepared, BATCHES[1:2])
     return captured(prepared, reference, opset, batch=None, as_it_is=True)

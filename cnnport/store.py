@@ -88,7 +88,7 @@ def artifact_of(
             overwrite=True,
             on_step=on_step,
             on_download=on_download,
-        ).exported
+        )
     else:
         done = export(
             model,

@@ -19,6 +19,7 @@ from cnnport.metadata import (
     golden_sample,
     labels_of,
     origin_of,
+    picture_of,
     preprocess_of,
 )
 from cnnport.onnxfile import (
@@ -29,6 +30,7 @@ from cnnport.onnxfile import (
     load_model,
     read_artifact,
 )
+from cnnport.picture_input import ranking_fault, takes_pictures
 from cnnport.runtimes import Options, require_runtime
 from cnnport.runtimes.protocol import Array, Tensors
 
@@ -104,6 +106,7 @@ def _metadata(artifact: Artifact) -> Check:
     stated = artifact.metadata
     try:
         preprocess, labels, origin = preprocess_of(artifact), labels_of(artifact), origin_of(artifact)
+        picture = picture_of(artifact)
         inputs = at_native_size(artifact).inputs
     except ArtifactError as error:
         return Check("metadata", False, str(error))
@@ -112,7 +115,13 @@ def _metadata(artifact: Artifact) -> Check:
         faults.append(f"format {stated.get('cnnport.format')}, known is {FORMAT}")
     if stated.get("cnnport.opset") != str(artifact.opset):
         faults.append(f"states opset {stated.get('cnnport.opset')}, has {artifact.opset}")
-    if preprocess and [spec.shape[1:] for spec in inputs[:1]] != [(preprocess.channels, *preprocess.size)]:
+    if picture and not takes_pictures(inputs, picture, preprocess):
+        faults.append(f"says that it takes pictures, and takes {', '.join(map(str, inputs))}")
+    elif (
+        preprocess
+        and not picture
+        and [spec.shape[1:] for spec in inputs[:1]] != [(preprocess.channels, *preprocess.size)]
+    ):
         faults.append(f"preprocessing gives {preprocess.channels}x{preprocess.size[0]}x{preprocess.size[1]}")
     if labels and artifact.outputs[0].shape[-1:] != (len(labels),):
         faults.append(f"{len(labels)} labels for {artifact.outputs[0]}")
@@ -140,4 +149,7 @@ def _golden(artifact: Artifact, run: Callable[[Tensors], dict[str, Array]]) -> l
         checks.append(
             Check(f"golden {name}", ok, f"max error {agreement.max_abs:.1e}, allowed {tolerance:.1e}")
         )
+    if picture_of(artifact) is not None:
+        fault = ranking_fault(answer)
+        checks.append(Check("best classes", fault is None, fault or "those of the largest probabilities"))
     return checks

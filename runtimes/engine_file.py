@@ -15,6 +15,7 @@ from cnnport._version import __version__
 from cnnport.artifact import Artifact, TensorSpec
 from cnnport.errors import ArtifactError
 from cnnport.files import sha256_of, write_atomically
+from cnnport.runtimes.picture_misfit import picture_misfit
 
 SUFFIXES = (".plan", ".blob")
 """Of the files that are engines."""
@@ -133,10 +134,10 @@ def metadata_of_source(artifact: Artifact) -> dict[str, str]:
 
 
 def misfit(artifact: Artifact, runtime: str) -> str | None:
-    """Why a runtime cannot take a file, in one line: it is another one's engine. None if it can."""
+    """Why a runtime cannot take a file, in one line: another one's engine, or a picture file. None if it can."""
     engine = engine_facts(artifact)
     if engine is None or engine.runtime == runtime:
-        return None
+        return picture_misfit(artifact, runtime)
     return f"{artifact.path} is an engine of {engine.runtime}: pass --runtime {engine.runtime}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from chromium import Chromium, chromium
+from cnnport.measuring.studies.chromium import Chromium, chromium
 
 SCREENS = {"light": (1280, 860, False), "dark": (1280, 860, True), "phone": (375, 812, False)}
 

@@ -1,15 +1,18 @@
 """The comparison of the harness with a bare loop."""
 
 import json
+import time
+from statistics import median
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from cnnport.errors import CheckFailedError
+from cnnport.errors import CheckFailedError, CnnportError
 from cnnport.measuring import make_cases
-from cnnport.measuring.studies import overhead
+from cnnport.measuring.studies import overhead, same_session
 from cnnport.measuring.studies.overhead import Overhead, main, measure_overhead
 from cnnport.measuring.studies.profiled import whole_runs_ns
 from cnnport.onnxfile import read_artifact
@@ -66,7 +69,7 @@ def test_sides_alternate(conv, monkeypatch):
 
 
 @pytest.mark.parametrize("runtime", ["ort-cpu", "openvino"])
-@pytest.mark.parametrize("call", ["run", "bound"])
+@pytest.mark.parametrize("call", ["run", "bound", "same"])
 def test_command(conv, capsys, runtime, call):
     pytest.importorskip({"ort-cpu": "onnxruntime"}.get(runtime, runtime))
     options = ["--threads", "1", "--rounds", "2", "--warmup", "0.05", "--duration", "0.1", "--batch", "4"]
@@ -135,3 +138,30 @@ def test_a_side_that_fails_is_an_error(conv, tmp_path):
     conv.write_bytes(b"changed")
     with pytest.raises(CheckFailedError, match="the harness gave no result"):
         measure_overhead(case, rounds=1, warmup_s=0, duration_s=0)
+
+
+def test_one_session_shows_what_stands_around_the_call(conv, monkeypatch):
+    case = {"warmup_s": 0, "duration_s": 0.02, "turns": 2, "first": "bare"}
+
+    class OrtLaunch:
+        def __init__(self, slower_s):
+            self._run, self._binding, self._slower_s = (lambda _: time.sleep(1e-3)), None, slower_s
+
+        def __call__(self):
+            time.sleep(self._slower_s)
+            self._run(self._binding)
+
+        def wait(self):
+            pass
+
+    def extra_s(slower_s):
+        monkeypatch.setattr(
+            same_session, "open_case", lambda _: SimpleNamespace(launches=(OrtLaunch(slower_s),))
+        )
+        answer = same_session.serve(case)
+        return (median(answer["harness_ns"]) - median(answer["bare_ns"])) / 1e9
+
+    assert extra_s(5e-3) > 4e-3
+    assert extra_s(0) < 2e-3
+    with pytest.raises(CnnportError, match="what int calls is not known"):
+        same_session.bare_call(3)

@@ -89,9 +89,9 @@ def test_pictures_are_decoded_once_for_all(
     begun: list[range] = []
 
     class Counting(local.Batch):
-        def __init__(self, pictures, places, protocol, preprocess) -> None:
+        def __init__(self, pictures, places, protocol, preprocess, picture) -> None:
             begun.append(places)
-            super().__init__(pictures, places, protocol, preprocess)
+            super().__init__(pictures, places, protocol, preprocess, picture)
 
     monkeypatch.setattr(local, "Batch", Counting)
     folder = str(write_digits(tmp_path / "digits", 2))

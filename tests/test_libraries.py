@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from cnnport.cli import main
-from cnnport.cli.export import default_stem
 from cnnport.errors import ModelError, UnknownNameError, WeightsError
+from cnnport.exporting import default_path
 from cnnport.libraries import LibrarySpec
 from cnnport.preprocess import Preprocess
 from cnnport.source import Source, find_source
@@ -343,7 +343,7 @@ def test_from_the_command_line_to_a_file(
     from cnnport.onnxfile import read_artifact
 
     monkeypatch.chdir(tmp_path)
-    assert default_stem("timm:small_net.v1") == "small_net.v1"
+    assert default_path("timm:small_net.v1") == Path("small_net.v1.onnx")
     assert main(["export", "timm:small_net", "--weights", "random"]) == 0, capfd.readouterr().err
     artifact = read_artifact(tmp_path / "small_net.onnx")
     assert artifact.model == "timm:small_net"

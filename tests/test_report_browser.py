@@ -1,14 +1,13 @@
 """The page of ``cnnport report`` in headless Chromium, opened as a file."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import which
 
 import pytest
 
-from chromium import Chromium, chromium, find
+import axe
 from cnnport.measuring.page import make_page
+from cnnport.measuring.studies.chromium import Chromium, chromium, find
 
 pytest.importorskip("vl_convert", reason="pip install 'cnnport[report]' brings what draws")
 pytestmark = pytest.mark.skipif(find() is None, reason="no Chromium here: apt-get install chromium")
@@ -22,15 +21,6 @@ DRAWN = """[...document.querySelectorAll('figure svg[role=img]')]
 .map(each => each.getAttribute('class'))"""
 OPEN_ALL = "document.querySelectorAll('details').forEach(each => each.open = true)"
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-
-
-def axe_source() -> str | None:
-    """axe-core, where npm has it."""
-    if which("npm") is None:
-        return None
-    root = subprocess.run(["npm", "root", "-g"], check=False, capture_output=True, text=True).stdout.strip()
-    path = Path(root) / "axe-core" / "axe.min.js"
-    return path.read_text() if path.is_file() else None
 
 
 @pytest.fixture(scope="module")
@@ -85,16 +75,10 @@ def test_planted_faults_are_found(browser: Chromium, page: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_axe_finds_nothing(browser: Chromium, page: Path, dark: bool) -> None:
-    source = axe_source()
-    if source is None:
-        pytest.skip("no axe-core here: npm install -g axe-core")
+    if axe.source() is None:
+        pytest.skip(axe.REASON)
     browser.open(page, dark=dark)
     browser.evaluate(OPEN_ALL)
-    browser.evaluate(source + "; 1")
-    asked = (
-        "axe.run(document, {resultTypes: ['violations']}).then(found => "
-        "found.violations.map(each => each.id + ': ' + each.nodes[0].html))"
-    )
-    assert browser.evaluate(asked) == []
+    assert axe.violations(browser) == []
     browser.evaluate("document.querySelector('main').insertAdjacentHTML('beforeend', '<img src=\"data:,\">')")
-    assert any(each.startswith("image-alt") for each in browser.evaluate(asked))
+    assert any(each.startswith("image-alt") for each in axe.violations(browser))

@@ -38,7 +38,7 @@ def main() -> None:
     for line in sys.stdin:
         # The first run after the other side's turn finds the caches cold.
         call()
-        samples_ns = []
+        samples_ns: list[int] = []
         stop = time.perf_counter() + json.loads(line)["duration_s"]
         while not samples_ns or time.perf_counter() < stop:
             begin = time.perf_counter_ns()

@@ -9,8 +9,10 @@ turns take out what the machine does to both; that each process has its own plac
 slower than the next, only more rounds do. The smaller the network, the sharper the difference: it is some
 microseconds at most.
 
-``--call profile`` holds our clock against onnxruntime's own instead: what its profile says that the same runs took,
-see ``profiled``. ``--out`` adds what was found to a record, ``overhead.json``.
+``--call same`` takes one process for both, and one session, so that nothing but the loops and the adapter's launch
+differs, see ``same_session``; that is the sharpest. ``--call profile`` holds our clock against onnxruntime's own
+instead: what its profile says that the same runs took, see ``profiled``. ``--out`` adds what was found to a record,
+``overhead.json``.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from cnnport.measuring.environment import read_environment
 from cnnport.measuring.record import Json
 from cnnport.measuring.run import question_of
 from cnnport.measuring.studies.bare import RUNTIMES
+from cnnport.measuring.studies.same_session import SIDES
 from cnnport.measuring.worker import SEED
 from cnnport.process import Conversation, Failure, ask, command_of
 
@@ -91,7 +94,8 @@ def measure_overhead(
         rounds: How often each side gets a process.
         warmup_s: Of every process.
         duration_s: Of every process, all of its turns together.
-        call: What the bare loop calls, ``run`` or ``bound``, see ``bare``; or ``profile``, see ``profiled``.
+        call: What the bare loop calls, ``run`` or ``bound``, see ``bare``; ``same``, see ``same_session``; or
+            ``profile``, see ``profiled``.
 
     Raises:
         CheckFailedError: If either side fails.
@@ -107,7 +111,10 @@ def measure_overhead(
                 harness_s.append(ours_s)
                 bare_s.append(theirs_s)
                 continue
-            ours_s, theirs_s = _in_turn(case, feeds, warmup_s, duration_s, call, is_first=number % 2 == 0)
+            if call == "same":
+                ours_s, theirs_s = _in_one(case, warmup_s, duration_s, is_first=number % 2 == 0)
+            else:
+                ours_s, theirs_s = _in_turn(case, feeds, warmup_s, duration_s, call, is_first=number % 2 == 0)
             harness_s.append(ours_s)
             bare_s.append(theirs_s)
     return Overhead(tuple(harness_s), tuple(bare_s))
@@ -134,7 +141,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="exit with 1 if a run takes longer than bare by more microseconds than this",
     )
     parser.add_argument(
-        "--call", choices=("run", "bound", "profile"), default="run", help="what it is held against"
+        "--call", choices=("run", "bound", "same", "profile"), default="run", help="what it is held against"
     )
     parser.add_argument("--out", type=Path, help="a record to which this is added")
     options = parser.parse_args(arguments)
@@ -224,6 +231,19 @@ def _in_turn(
             for side in order[:: -1 if turn % 2 else 1]:
                 samples_ns[side] += _checked(side, asked[side].ask(slice_))["samples_ns"]
     return median(samples_ns["harness"]) / 1e9, median(samples_ns["bare loop"]) / 1e9
+
+
+def _in_one(case: Case, warmup_s: float, duration_s: float, *, is_first: bool) -> tuple[float, float]:
+    """The same of one session, in one process."""
+    question = {
+        **question_of(case, warmup_s, duration_s, 1, warmup_max_s=warmup_s),
+        "turns": max(1, round(duration_s / _TURN_S)),
+        "first": SIDES[0] if is_first else SIDES[1],
+    }
+    timeout_s = _TIMEOUT_BASE_S + 10 * (warmup_s + duration_s)
+    command = command_of("cnnport.measuring.studies.same_session")
+    answer = _checked("session", ask(command, question, threads=case.threads, timeout_s=timeout_s))
+    return median(answer["harness_ns"]) / 1e9, median(answer["bare_ns"]) / 1e9
 
 
 def _checked(side: str, answer: Json | Failure) -> Json:

@@ -105,9 +105,12 @@ def build_int8(
 
 
 def check_source(base: Artifact) -> None:
-    """Refuse what is not float32. Raises ``ArtifactError``."""
+    """Refuse what is not float32, and picture files. Raises ``ArtifactError``."""
     if base.precision != "fp32":
         raise ArtifactError(f"{base.path} is in {base.precision}: tuning starts from the float32 file")
+    from cnnport.picture_input import check_no_pictures
+
+    check_no_pictures(base, "is tuned")
 
 
 def graph_hash(path: Path) -> str:

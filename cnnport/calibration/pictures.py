@@ -19,6 +19,7 @@ from cnnport.errors import ArtifactError, CnnportError
 from cnnport.files import sha256_of
 from cnnport.images import preprocess_image
 from cnnport.metadata import at_native_size, preprocess_of, to_json
+from cnnport.picture_input import check_no_pictures
 from cnnport.preprocess import Preprocess
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
@@ -176,6 +177,7 @@ def picture_input(
     Raises:
         ArtifactError: If it takes none, or others than they are prepared as.
     """
+    check_no_pictures(artifact, "takes prepared samples")
     specs = at_native_size(artifact).inputs
     if len(specs) != 1 or len(specs[0].shape) != 4 or not specs[0].dtype.startswith("float"):
         inputs = ", ".join(map(str, specs)) or "none"

@@ -120,7 +120,7 @@ def bench(
     max_rounds: Annotated[
         int | None,
         typer.Option(
-            "--max-rounds", metavar="N", help="With --baseline, rounds until it is inconclusive: 15."
+            "--max-rounds", metavar="N", help="With --baseline, rounds until it is inconclusive: 40."
         ),
     ] = None,
     strict: Annotated[
@@ -143,10 +143,10 @@ def bench(
 
     With -o, what was measured is kept after every process, and the same command goes on after a kill.
     """
+    from cnnport.api import bench as run_bench
     from cnnport.files import check_writable
     from cnnport.measuring import Journal, check_format, journal_path, write_results
-    from cnnport.measuring.request import DEFAULT_LIMIT, Request, Told, measure_request, missing_of
-    from cnnport.runtimes import available, settings_for
+    from cnnport.measuring.request import Told, missing_of
 
     if output is not None:
         check_format(output)
@@ -154,27 +154,6 @@ def bench(
     if baseline is None and (given := _given(context, ("fail_if", "max_rounds", "strict"))):
         raise CnnportError(f"{given[0]} goes with --baseline, which is missing")
     names = tuple(split_list(runtime))
-    plan = {"warmup_s": warmup, "warmup_max_s": warmup_max, "duration_s": duration, "seed": seed}
-    request = Request(
-        models=tuple(models or ["shufflenet_v2"]),
-        runtimes=names,
-        precisions=tuple(split_list(precision)),
-        calibration=calibration,
-        weights=weights,
-        batches=_numbers("--batch", batch),
-        threads=_numbers("--threads", threads),
-        concurrency=_numbers("--concurrency", concurrency) or (1,),
-        shapes=parse_shapes(shape),
-        settings=settings_for(names or available(), settings or []),
-        device=device,
-        deterministic=deterministic,
-        transfers=transfers,
-        plan=plan if rounds is None else {**plan, "rounds": rounds},
-        baseline=baseline,
-        limits=tuple(split_list(fail_if)) or (DEFAULT_LIMIT,),
-        max_rounds=max_rounds,
-        command=_command(context),
-    )
     journal = Journal(None if output is None else journal_path(output), fresh=fresh)
     with console.progress(refresh_hz=1) as progress:
 
@@ -183,7 +162,32 @@ def bench(
 
         told = Told(step=progress.step, note=console.note, download=progress.download, progress=show)
         try:
-            measured = measure_request(request, told=told, journal=journal)
+            measured = run_bench(
+                models or "shufflenet_v2",
+                runtimes=names,
+                precisions=split_list(precision),
+                calibration=calibration,
+                weights=weights,
+                batches=_numbers("--batch", batch),
+                threads=_numbers("--threads", threads),
+                concurrency=_numbers("--concurrency", concurrency) or (1,),
+                shapes=parse_shapes(shape),
+                settings=settings or (),
+                device=device,
+                deterministic=deterministic,
+                transfers=transfers,
+                duration_s=duration,
+                warmup_s=warmup,
+                warmup_max_s=warmup_max,
+                rounds=rounds,
+                seed=seed,
+                baseline=baseline,
+                fail_if=split_list(fail_if),
+                max_rounds=max_rounds,
+                command=_command(context),
+                journal=journal,
+                told=told,
+            )
         finally:
             journal.close()
     if output is not None:

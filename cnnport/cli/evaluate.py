@@ -16,17 +16,14 @@ from cnnport.cli.options import (
     Runtimes,
     Settings,
     Weights,
-    artifact_for,
     complete_model,
-    parse_size,
     split_list,
 )
+from cnnport.cli.preparation import stated_preprocess
 from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
-    from cnnport.artifact import Artifact
     from cnnport.evaluation import Evaluated, Status
-    from cnnport.preprocess import Preprocess
 
 _EVERY_S = 0.5
 
@@ -139,66 +136,46 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Evaluate networks over pictures whose classes are known: top-1, top-5, each class, calibration."""
-    from cnnport.classify import states_preprocess
-    from cnnport.evaluation import Plan, Request, document_of, parse_protocol
-    from cnnport.evaluation import evaluate as run_evaluation
+    from cnnport.api import evaluate as run_evaluation
+    from cnnport.evaluation import document_of
     from cnnport.files import check_writable, write_atomically
     from cnnport.measuring.environment import read_environment
     from cnnport.memory import return_large_blocks
-    from cnnport.runtimes import Options, available, require_runtime, settings_for
-    from cnnport.runtimes.engine_file import SUFFIXES
 
     if output is not None:
         if output.suffix != ".json":
             raise CnnportError(f"-o {output}: an evaluation is saved as .json")
         check_writable(output, overwrite=overwrite)
     named = split_list(runtime)
-    for name in named:
-        require_runtime(name)
-    used = named or list(available())
-    chosen = settings_for(used, settings or [])
-    protocol = parse_protocol(crops, scales, flips=flips)
-    networks = [model for model in models if not model.endswith((".onnx", *SUFFIXES))]
-    if protocol.dense and networks:
-        raise CnnportError(
-            f"--crops dense is for the fully convolutional form of {networks[0]}: "
-            f"cnnport export {networks[0]} --dense -o dense.onnx makes it"
-        )
     return_large_blocks()
-    precisions: list[str | None] = [*split_list(precision)] or [None]
     with console.progress() as progress:
-        artifacts = [
-            artifact_for(model, progress, weights=weights, precision=each, calibration=calibration)
-            for model in dict.fromkeys(models)
-            for each in precisions
-        ]
-        given = [_preprocess(artifact, size, resize, mean, std) for artifact in artifacts]
-        if given[0] is None:
-            for artifact in artifacts:
-                if not states_preprocess(artifact):
-                    console.note(f"note: {artifact.path} does not state its preprocessing: taking ImageNet's")
-        plan = Plan(
-            data=data,
+        results = run_evaluation(
+            models,
+            data,
+            runtimes=named,
+            precisions=split_list(precision),
+            crops=crops,
+            scales=scales or (),
+            flips=flips,
             labels=labels,
             count=count,
-            protocol=protocol,
-            preprocess=given[0],
+            pictures=lambda first: stated_preprocess(first, size, resize, mean, std),
+            calibration=calibration,
+            weights=weights,
             batch=batch,
+            threads=threads,
             workers=workers,
             engine=engine,
             ray_address=ray_address,
             fresh=fresh,
+            settings=settings or (),
+            device=device,
+            deterministic=deterministic,
+            on_step=progress.step,
+            on_note=console.note,
+            on_status=_teller(progress),
+            on_download=progress.download,
         )
-        requests = [
-            Request(
-                artifact,
-                name,
-                Options(threads=threads, device=device, deterministic=deterministic, settings=chosen[name]),
-            )
-            for artifact in artifacts
-            for name in used
-        ]
-        results = run_evaluation(requests, plan, on_status=_teller(progress))
     document = {**document_of(results), "environment": read_environment().to_json()}
     if output is not None:
         import json as format_json
@@ -211,51 +188,6 @@ def evaluate(
     else:
         print_evaluation(results)
     _tell_problems(results, is_named=bool(named))
-
-
-def _preprocess(
-    artifact: "Artifact", size: str | None, resize: int | None, mean: str | None, std: str | None
-) -> "Preprocess | None":
-    """What the options say of a picture's preparation, the rest as the file says; None if they say nothing."""
-    from cnnport.metadata import at_native_size, preprocess_of
-    from cnnport.preprocess import Preprocess, imagenet
-
-    if size is None and resize is None and mean is None and std is None:
-        return None
-    if (mean is None) != (std is None):
-        raise CnnportError("--mean and --std come together, with one number a channel each")
-    base = preprocess_of(artifact) or imagenet()
-    means = _numbers("--mean", mean) if mean else base.mean
-    stds = _numbers("--std", std) if std else base.std
-    if len(means) != len(stds) or len(means) not in {1, 3} or any(value <= 0 for value in stds):
-        raise CnnportError("--mean and --std are 1 or 3 numbers each, and those of --std are above 0")
-    shape = at_native_size(artifact).inputs[0].shape if artifact.inputs else ()
-    sides = tuple(shape[2:])
-    height, width = (int(side) for side in sides) if _are_fixed(sides) else base.size
-    wanted = parse_size(size) or (height, width)
-    scaled = base.resized(wanted)
-    return Preprocess(
-        wanted,
-        resize if resize is not None else scaled.resize,
-        base.interpolation,
-        means,
-        stds,
-        base.background,
-    )
-
-
-def _are_fixed(sides: tuple[int | str, ...]) -> bool:
-    return len(sides) == 2 and all(isinstance(side, int) for side in sides)
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        found = tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise CnnportError(f"{option} takes numbers, such as 0.485,0.456,0.406, not {text!r}") from error
-    if not all(abs(value) < 1e6 for value in found):
-        raise CnnportError(f"{option} takes numbers, such as 0.485,0.456,0.406, not {text!r}")
-    return found
 
 
 def _teller(progress: console.Progress) -> "Callable[[Status], None]":

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cnnport import libraries
 from cnnport.cli import console
 from cnnport.cli.options import (
     Json,
@@ -20,7 +19,6 @@ from cnnport.cli.options import (
     parse_size,
 )
 from cnnport.cli.quantize import summary
-from cnnport.errors import CnnportError
 
 if TYPE_CHECKING:
     from cnnport.exporting import Exported
@@ -89,59 +87,54 @@ def export(
             "map (map) and their average (logits).",
         ),
     ] = False,
+    preprocess: Annotated[
+        str,
+        typer.Option(
+            "--preprocess",
+            metavar="none|normalize|full",
+            help="Take uint8 pictures, of the network's size (normalize) or any (full), and give probabilities too.",
+        ),
+    ] = "none",
+    layout: Annotated[
+        str, typer.Option("--layout", metavar="nhwc|nchw", help="Order of the axes of such pictures.")
+    ] = "nhwc",
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Export a network as one verified ONNX file."""
-    from cnnport.graphs.passes import TARGETS, select_passes
     from cnnport.memory import return_large_blocks
 
     fixed, size = parse_batch(batch), parse_size(image_size)
     budget = parse_percent("--max-drop", max_drop)
-    if precision == "int8" and calibration is None:
-        raise CnnportError(
-            "int8 needs samples to find ranges on: --calibration DIR, digits, or random:N, from which no claim of "
-            "accuracy follows"
-        )
-    if budget is not None and precision != "int8":
-        raise CnnportError(f"--max-drop is for --precision int8, not {precision}")
-    goal = target or ("ort" if precision == "int8" else TARGETS[0])
-    chosen = select_passes(passes, goal)
-    path = output or Path(f"{default_stem(model)}.onnx")
     return_large_blocks()
     with console.progress() as progress:
-        from cnnport.export_calibrated import Calibrated, export_calibrated
-        from cnnport.exporting import export as run_export
+        from cnnport.api import export as run_export
 
-        options: dict[str, Any] = {
-            "weights": weights,
-            "seed": seed,
-            "opset": opset,
-            "batch": fixed,
-            "image_size": size,
-            "num_classes": num_classes,
-            "in_channels": in_channels,
-            "passes": chosen,
-            "target": goal,
-            "io_dtype": io_dtype,
-            "dense": dense,
-            "overwrite": overwrite,
-            "on_step": progress.step,
-            "on_download": progress.download,
-        }
-        if calibration is None:
-            made = Calibrated(run_export(model, path, precision=precision, **options), quantized=None)
-        else:
-            made = export_calibrated(
-                model,
-                path,
-                precision,
-                calibration,
-                max_drop=budget,
-                on_progress=progress.count,
-                **options,
-            )
-    done, quantized = made.exported, made.quantized
+        done = run_export(
+            model,
+            output,
+            weights=weights,
+            seed=seed,
+            opset=opset,
+            batch=fixed,
+            image_size=size,
+            num_classes=num_classes,
+            in_channels=in_channels,
+            precision=precision,
+            target=target,
+            calibration=calibration,
+            max_drop=budget,
+            passes=passes,
+            io_dtype=io_dtype,
+            dense=dense,
+            preprocess=preprocess,
+            layout=layout,
+            overwrite=overwrite,
+            on_step=progress.step,
+            on_progress=progress.count,
+            on_download=progress.download,
+        )
+    quantized = done.quantized
     if done.weights.warning:
         console.note(f"warning: {done.weights.warning}")
     for report in done.passes:
@@ -158,17 +151,6 @@ def export(
         console.print_json({**_as_json(done), "int8": facts})
     else:
         _print(done, quantized)
-
-
-def default_stem(model: str) -> str:
-    """The name of the file for a network, without its ending."""
-    if found := libraries.split(model):
-        return found[1].replace("/", "_")
-    if ":" in model:
-        return model.rsplit(":", 1)[1].replace(".", "_")
-    from cnnport.source import find_source
-
-    return find_source(model).name
 
 
 def _print(done: "Exported", quantized: "Quantized | None") -> None:
@@ -190,6 +172,9 @@ def _print(done: "Exported", quantized: "Quantized | None") -> None:
         out.print(f"verified  against float32, rounding as halves do: {done.halved.difference}")
     for line in summary(quantized) if quantized is not None else ():
         console.say(line)
+    if done.picture is not None:
+        out.print(f"pictures  {done.picture}")
+        out.print(f"verified  with Pillow and PyTorch: {done.picture.verdict}")
     place = f"{done.artifact.path}  {console.megabytes(size)}  opset {done.artifact.opset}"
     out.print(f"written   {place}  {done.seconds:.1f} s")
 
@@ -228,6 +213,7 @@ def _as_json(done: "Exported") -> dict[str, Any]:
             "note": done.verdict.note,
         },
         "half": _halved_as_json(done.halved),
+        "picture": done.picture.to_json() if done.picture is not None else None,
         "peak_memory_bytes": peak_memory_bytes(),
         "seconds": done.seconds,
     }

@@ -19,6 +19,7 @@ from cnnport.cli import (
     info,
     listing,
     optimize,
+    package,
     parity,
     profile,
     quantize,
@@ -57,6 +58,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)
 app.command("tune")(tune.tune)
 app.command("build")(build.build)
+app.command("package")(package.package)
 app.command("doctor")(doctor.doctor)
 
 

@@ -42,14 +42,14 @@ def optimize(
 
     return_large_blocks()
     with console.progress() as progress:
-        from cnnport.optimize_file import default_path, optimize_file
+        from cnnport.api import optimize as run_passes
 
-        done = optimize_file(
+        done = run_passes(
             file,
-            output or default_path(file),
+            output,
             passes=passes,
             target=target,
-            freeze_initializers=freeze,
+            freeze=freeze,
             costs=explain or json,
             overwrite=overwrite,
             on_step=progress.step,

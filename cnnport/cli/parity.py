@@ -14,14 +14,12 @@ from cnnport.cli.options import (
     Runtimes,
     Settings,
     Weights,
-    artifact_for,
     complete_model,
     split_list,
 )
 
 if TYPE_CHECKING:
     from cnnport.agreement import Matrix
-    from cnnport.artifact import Artifact
 
 
 def parity(
@@ -110,42 +108,36 @@ def parity(
     json: Json = False,
 ) -> None:
     """Compare runtimes, precisions and files with one reference; exit code 1 if one departs."""
-    from cnnport.agreement import Plan, Request
-    from cnnport.agreement import parity as run_parity
-    from cnnport.runtimes import Options, available, require_runtime, settings_for
+    from cnnport.api import parity as run_parity
 
-    names = split_list(runtime)
-    for name in names:
-        require_runtime(name)
-    used = names or list(available())
-    chosen = settings_for(used, settings or [])
-    options = {
-        name: Options(
-            threads=threads, device=device, deterministic=deterministic, settings=chosen.get(name, {})
-        )
-        for name in dict.fromkeys((*used, "torch-cpu"))
-    }
     with console.progress() as progress:
-        files = tuple((name, artifact_for(name, progress, weights=weights)) for name in models)
-        named = frozenset(name for name in models if not name.endswith((".onnx", ".plan", ".blob")))
-        request = Request(
-            files=tuple((_name_of(name, artifact), artifact) for name, artifact in files),
-            named=frozenset(_name_of(name, artifact) for name, artifact in files if name in named),
-            runtimes=tuple(names),
-            precisions=tuple(split_list(precision)),
+        matrix = run_parity(
+            models,
+            runtimes=split_list(runtime),
+            precisions=split_list(precision),
             reference=reference,
+            samples=samples,
             data=data,
-            count=samples,
+            seed=seed,
+            atol=atol,
+            rtol=rtol,
+            extremes=extremes,
+            checks=checks,
             calibration=calibration,
-            options=options,
-            plan=Plan(seed=seed, extremes=extremes, checks=checks, atol=atol, rtol=rtol),
+            threads=threads,
+            settings=settings or (),
+            device=device,
+            deterministic=deterministic,
+            weights=weights,
             save=save,
             against=against,
-            overwrite=overwrite,
             layers=layers,
             write=write,
+            overwrite=overwrite,
+            on_step=progress.step,
+            on_note=console.note,
+            on_download=progress.download,
         )
-        matrix = run_parity(request, on_step=progress.step)
     if json:
         console.print_json(matrix.to_json())
     else:
@@ -154,10 +146,6 @@ def parity(
         console.note(f"saved {save}" if matrix.ok else f"{save} was not saved: not everything agrees")
     if not matrix.ok:
         raise typer.Exit(1)
-
-
-def _name_of(model: str, artifact: "Artifact") -> str:
-    return Path(model).name if model.endswith((".onnx", ".plan", ".blob")) else artifact.model
 
 
 def _print(matrix: "Matrix") -> None:

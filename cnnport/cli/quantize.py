@@ -92,20 +92,22 @@ def quantize(
     """Quantize an ONNX file to int8; it is judged on samples of its own, and repaired where it loses too much."""
     from cnnport.files import check_writable, write_atomically
     from cnnport.memory import return_large_blocks
+    from cnnport.quantization import default_path
 
     budget = parse_percent("--max-drop", max_drop)
     if report is not None and report.suffix not in _REPORTS:
         raise CnnportError(f"--report {report}: a report is a file that ends in {' or '.join(_REPORTS)}")
-    path = output or file.with_name(f"{file.name.removesuffix('.onnx')}.int8.onnx")
+    path = output or default_path(file)
     for each in (path, *([report] if report is not None else [])):
         check_writable(each, overwrite=overwrite)
     if report is not None and report.resolve() == path.resolve():
         raise CnnportError(f"-o and --report are the same file: {path}")
     return_large_blocks()
     with console.progress() as progress:
+        from cnnport.api import quantize as run_quantizing
         from cnnport.graphs.quantize import require_target
         from cnnport.measuring.speed_check import SpeedCheck
-        from cnnport.quantization import as_markdown, quantize_file, report_of
+        from cnnport.quantization import as_markdown, report_of
 
         require_target(target)
         check = SpeedCheck(
@@ -115,10 +117,10 @@ def quantize(
             candidates=report is not None,
             threads=threads,
         )
-        done = quantize_file(
+        done = run_quantizing(
             file,
             path,
-            calibration,
+            calibration=calibration,
             target=target,
             method=method,
             percentile=percentile,
@@ -127,7 +129,7 @@ def quantize(
             reduce_range=reduce_range,
             layers=report is not None,
             overwrite=overwrite,
-            check=check,
+            speed=check,
             on_step=progress.step,
             on_progress=progress.count,
         )

@@ -70,7 +70,7 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search graphs, precisions, runtimes and threads for what is fastest on this machine, and write that file."""
-    from cnnport.cli.export import default_stem
+    from cnnport.exporting import default_path
     from cnnport.files import check_writable, write_atomically
     from cnnport.memory import return_large_blocks
 
@@ -78,8 +78,8 @@ def tune(
     assert allowed is not None
     if report is not None and report.suffix not in _REPORTS:
         raise CnnportError(f"--report {report}: a report is a file that ends in {' or '.join(_REPORTS)}")
-    stem = Path(model).name.removesuffix(".onnx") if model.endswith(".onnx") else default_stem(model)
-    path = output or Path(f"{stem}.tuned.onnx")
+    named = Path(model) if model.endswith(".onnx") else default_path(model)
+    path = output or Path(named.name).with_suffix(".tuned.onnx")
     for each in (path, *([report] if report is not None else [])):
         check_writable(each, overwrite=overwrite)
     counts = _counts(threads)

@@ -144,7 +144,8 @@ def evaluate(
         except CnnportError as error:
             results[place] = Evaluated(request, error)
         else:
-            views = (network.classes, network.preprocess, network.protocol, network.batch(plan.batch))
+            seen = (network.preprocess, network.picture, network.protocol)
+            views = (network.classes, *seen, network.batch(plan.batch))
             groups.setdefault(views, []).append((place, network))
     for members in groups.values():
         networks = [network for _, network in members]

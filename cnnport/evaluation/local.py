@@ -88,7 +88,7 @@ class Lanes:
         start = number * self._per_batch
         end = self._pictures.first + len(self._pictures)
         places = range(start, min(start + self._per_batch, end))
-        batch = Batch(self._pictures, places, network.protocol, network.preprocess)
+        batch = Batch(self._pictures, places, network.protocol, network.preprocess, network.picture)
         found: Found = {}
         for place in chosen:
             with self._free[place]:

@@ -10,7 +10,7 @@ from cnnport.classify import scores_output
 from cnnport.errors import ArtifactError
 from cnnport.evaluation.labels import Classes
 from cnnport.evaluation.protocol import Protocol
-from cnnport.metadata import labels_of
+from cnnport.metadata import Picture, labels_of, picture_of, preprocess_of
 from cnnport.preprocess import Preprocess
 from cnnport.runtimes import Options, require_runtime
 from cnnport.runtimes.engine_file import misfit
@@ -44,6 +44,7 @@ class Network:
         classes: That it tells apart.
         fixed_batch: The one batch that it takes; None for any.
         protocol: What it is shown, settled.
+        picture: What it takes, if it is a picture file.
     """
 
     artifact: Artifact
@@ -58,6 +59,7 @@ class Network:
     classes: Classes
     fixed_batch: int | None
     protocol: Protocol
+    picture: Picture | None = None
 
     def batch(self, wanted: int | None) -> int:
         """How many views are run at once: what the file fixes, what is wanted, or what suits the runtime."""
@@ -115,7 +117,12 @@ def prepare_network(
     require_runtime(runtime)
     if reason := misfit(artifact, runtime):
         raise ArtifactError(reason)
-    (input_name, dtype), wanted = picture_input(artifact, preprocess, otherwise=_OWN_PREPARATION)
+    picture = picture_of(artifact)
+    if picture is None:
+        (input_name, dtype), wanted = picture_input(artifact, preprocess, otherwise=_OWN_PREPARATION)
+    else:
+        wanted = _prepared_inside(artifact, protocol, preprocess)
+        input_name, dtype = artifact.inputs[0].name, artifact.inputs[0].dtype
     settled = protocol.settled(wanted)
     window_map = _window_map(artifact) if settled.dense else None
     # A form that gives nothing but a map is averaged here.
@@ -140,7 +147,21 @@ def prepare_network(
         classes=classes,
         fixed_batch=batch if isinstance(batch, int) else None,
         protocol=settled,
+        picture=picture,
     )
+
+
+def _prepared_inside(artifact: Artifact, protocol: Protocol, given: Preprocess | None) -> Preprocess:
+    """What a picture file does to pictures, and nobody can change. Raises ``ArtifactError``."""
+    preprocess = preprocess_of(artifact)
+    if preprocess is None:
+        raise ArtifactError(f"{artifact.path}: its metadata is damaged at cnnport.preprocess")
+    if given is not None or protocol != Protocol():
+        raise ArtifactError(
+            f"{artifact.path} prepares pictures itself, one centre crop of each: other crops, scales, sizes and "
+            "means are for the network's own file"
+        )
+    return preprocess
 
 
 def _window_map(artifact: Artifact) -> str:

@@ -12,6 +12,7 @@ from cnnport.evaluation.network import Network
 from cnnport.evaluation.protocol import Protocol
 from cnnport.evaluation.tally import Tally
 from cnnport.evaluation.views import Floats, Views, views_of
+from cnnport.metadata import Picture
 from cnnport.preprocess import Preprocess
 from cnnport.runtimes import Session
 
@@ -22,7 +23,12 @@ class Batch:
     """The pictures of some places, decoded; those that cannot be read are noted."""
 
     def __init__(
-        self, pictures: LabelledPictures, places: range, protocol: Protocol, preprocess: Preprocess
+        self,
+        pictures: LabelledPictures,
+        places: range,
+        protocol: Protocol,
+        preprocess: Preprocess,
+        picture: Picture | None = None,
     ) -> None:
         """Decode them and cut them up."""
         self.places: list[int] = []
@@ -31,7 +37,7 @@ class Batch:
         self._skipped: list[tuple[int, str]] = []
         for place in places:
             try:
-                self.views.append(views_of(pictures.image(place), protocol, preprocess))
+                self.views.append(views_of(pictures.image(place), protocol, preprocess, picture))
             except ImageError as error:
                 self._skipped.append((place, str(error)))
             else:
@@ -82,9 +88,19 @@ def probabilities_of(
     """
     parts: list[Rows] = []
     if per_picture := len(views[0].crops):
-        crops = views[0].crops if len(views) == 1 else np.concatenate([each.crops for each in views])
         owners = [name for name in names for _ in range(per_picture)]
-        scores = _run(session, network, crops, network.output, rows, owners)
+        sizes = {each.crops.shape for each in views}
+        if len(sizes) == 1:
+            crops = views[0].crops if len(views) == 1 else np.concatenate([each.crops for each in views])
+            scores = _run(session, network, crops, network.output, rows, owners)
+        else:
+            # A picture file takes pictures of any size, but not in one batch.
+            scores = np.concatenate(
+                [
+                    _run(session, network, each.crops, network.output, rows, [name])
+                    for each, name in zip(views, names, strict=True)
+                ]
+            )
         softmax = _softmax(scores.reshape(len(scores), -1), network)
         parts.append(softmax.reshape(len(views), per_picture, -1).mean(axis=1))
     if network.window_map is not None:
@@ -110,7 +126,12 @@ def _softmax(scores: Rows, network: Network) -> Rows:
 
 
 def _run(
-    session: Session, network: Network, views: Floats, output: str, rows: int, owners: Sequence[str]
+    session: Session,
+    network: Network,
+    views: Floats | NDArray[np.uint8],
+    output: str,
+    rows: int,
+    owners: Sequence[str],
 ) -> Rows:
     """The scores of some views, so many at a time; a file of a fixed batch is fed full ones."""
     found: list[Rows] = []

@@ -11,6 +11,8 @@ from PIL import Image
 
 from cnnport.evaluation.protocol import Protocol
 from cnnport.images import centre, normalise, preprocess_image, read_image, resize_image
+from cnnport.metadata import Picture
+from cnnport.picture_input import pixels_of
 from cnnport.preprocess import Preprocess
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -21,32 +23,38 @@ class Views:
     """Of one picture.
 
     Attributes:
-        crops: Crops of all scales x channels x height x width; of no crops if the protocol has none.
+        crops: Crops of all scales x channels x height x width; of no crops if the protocol has none. For a picture
+            file one picture, uint8, in its layout.
         dense: For each scale 1, or 2 with the mirror image, x channels x height x width.
     """
 
-    crops: Floats
+    crops: Floats | NDArray[np.uint8]
     dense: tuple[Floats, ...]
 
 
-def views_of(image: Image.Image | Path, protocol: Protocol, preprocess: Preprocess) -> Views:
+def views_of(
+    image: Image.Image | Path, protocol: Protocol, preprocess: Preprocess, picture: Picture | None = None
+) -> Views:
     """Decode a picture and cut it up; it is decoded once.
 
     Args:
         image: A picture file, or an image.
         protocol: Settled for ``preprocess``.
         preprocess: What the network wants done to pictures; the protocol's scales take the place of its own.
+        picture: Of a picture file, whose one view is the picture.
 
     Raises:
         ImageError: If it cannot be read.
     """
+    if picture is not None:
+        return Views(pixels_of(image, preprocess, picture)[None], ())
     if protocol.views == 1 and not protocol.dense:
         return Views(preprocess_image(image, protocol.at_scales(preprocess)[0])[None], ())
-    picture = image if isinstance(image, Image.Image) else read_image(image, preprocess)
+    decoded = image if isinstance(image, Image.Image) else read_image(image, preprocess)
     crops: list[Floats] = []
     dense: list[Floats] = []
     for scaled in protocol.at_scales(preprocess):
-        resized = resize_image(picture, scaled)
+        resized = resize_image(decoded, scaled)
         if protocol.crops is not None:
             crops += [normalise(crop, scaled) for crop in _crops(resized, protocol.crops, scaled)]
         if protocol.dense:

@@ -6,7 +6,7 @@ float network, ``repair`` looks for a recipe that is good enough, ``sensitivity`
 """
 
 from cnnport.quantization.judging import Judgement
-from cnnport.quantization.quantize_file import Quantized, quantize_file
+from cnnport.quantization.quantize_file import Quantized, default_path, quantize_file
 from cnnport.quantization.recipe import Recipe
 from cnnport.quantization.repair import Attempt, Limits
 from cnnport.quantization.report import as_markdown, report_of
@@ -20,6 +20,7 @@ __all__ = [
     "Recipe",
     "Sensitivity",
     "as_markdown",
+    "default_path",
     "quantize_file",
     "report_of",
 ]

@@ -21,6 +21,7 @@ from cnnport.graphs.quantize import Fault, faults, require_target
 from cnnport.metadata import to_json
 from cnnport.onnxfile import CHECKSUM_KEY, load_model, read_artifact, write_foreign, write_model
 from cnnport.optimize_file import Optimized, optimize_file
+from cnnport.picture_input import check_no_pictures
 from cnnport.quantization.floats import write_prepared
 from cnnport.quantization.judging import Judge, Judgement, runner_of
 from cnnport.quantization.metadata import facts_of, restated
@@ -76,6 +77,11 @@ class Quantized:
         """How far it is from the float network."""
         assert self.best.judgement is not None
         return self.best.judgement
+
+
+def default_path(source: Path) -> Path:
+    """Where the int8 form of a file goes unless told otherwise: beside it, as ``NAME.int8.onnx``."""
+    return source.with_name(f"{source.name.removesuffix('.onnx')}.int8.onnx")
 
 
 def quantize_file(
@@ -209,6 +215,7 @@ def _check_floats(artifact: Artifact) -> None:
         raise ArtifactError(f"{artifact.path} is quantized already: start from its float32 file")
     if artifact.precision != "fp32":
         raise ArtifactError(f"{artifact.path} is in {artifact.precision}: int8 starts from the float32 file")
+    check_no_pictures(artifact, "is quantized")
 
 
 def judged_samples(samples: Samples) -> tuple[Samples, bool]:
