@@ -117,6 +117,8 @@ def is_wrong(counts: Json) -> bool:
 def _files(options: argparse.Namespace, record: Json, tell: Tell) -> dict[str, Path]:
     """The baseline, its copy, and the file with layers more, of which the record says what they cost."""
     source = options.file or _exported(options.folder / f"{NETWORK}.onnx")
+    # What is no network is said before anything is copied.
+    read_artifact(source)
     paths = {name: options.folder / f"{name}.onnx" for name in ("baseline", "copy", "planted")}
     shutil.copy(source, paths["baseline"])
     shutil.copy(source, paths["copy"])

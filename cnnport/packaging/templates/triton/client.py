@@ -4,7 +4,7 @@
     python client.py --url triton.example.org:80 --top 3 cat.jpg
     python client.py --example            # is the server's answer to example.png the expected one?
 
-Every picture is a request of its own and all are sent at once: making batches is the server's work.
+Every picture is a request of its own, and none waits for the answer to another: making batches is the server's work.
 """
 
 import argparse
