@@ -179,7 +179,8 @@ def test_duration_is_per_case_and_split_over_rounds(artifact):
     results = bench(
         make_cases([artifact], ["null"], [1], [1]), rounds=2, warmup_s=0.1, duration_s=0.4, min_iterations=1
     )
-    assert time.monotonic() - begin > 0.6
+    # A round of nothing may reach the most iterations before its time.
+    assert time.monotonic() - begin > 0.4
     for entry in results.results[0].rounds:
         # The clock's own readings are not in it.
         assert 0.01 < sum(entry.samples_s) < 0.35

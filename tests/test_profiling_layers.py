@@ -172,10 +172,11 @@ def rewritten(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path,
     from cnnport.graphs.optimize import optimize
     from cnnport.graphs.passes import select_passes
     from cnnport.prepared import captured, prepare, reference_of
+    from cnnport.source import find_source
 
     folder, found = tmp_path_factory.mktemp("rewritten"), {}
     for name in NETWORKS:
-        prepared = prepare(name, "random", 0, None, None, None, dense=False, on_download=None)
+        prepared = prepare(find_source(name), "random", 0, None, None, None, dense=False, on_download=None)
         model = captured(prepared, reference_of(prepared, (2,)), 20, batch=None)
         before = {node.name for node in model.graph.node}
         made, _ = optimize(model, select_passes(None, "ort"))
