@@ -14,6 +14,7 @@ import cnnport
 from cnnport import api
 from cnnport.artifact import Artifact
 from cnnport.errors import CnnportError, ModelError
+from cnnport.exporting import default_path
 from cnnport.metadata import labels_of, preprocess_of
 from cnnport.preprocess import Preprocess
 
@@ -75,6 +76,13 @@ def test_what_makes_a_network_takes_classes_and_channels(
     assert done.artifact.path == Path("Small.onnx")
     assert done.artifact.inputs[0].shape == ("batch", 2, 8, 8)
     assert done.artifact.outputs[0].shape == ("batch", 5)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_first_page_measures_the_file_that_it_exports(page: str) -> None:
+    text = (Path(__file__).parents[1] / page).read_text(encoding="utf-8")
+    assert "cnnport export shufflenet_v2" in text
+    assert f"cnnport bench {default_path('shufflenet_v2')}" in text
 
 
 def test_names_of_the_zoo_are_not_taken_by_others(tmp_path: Path) -> None:
